@@ -1,9 +1,33 @@
 //! The language between front doors and the engine: ids, requests, replies, events, limits.
 //!
-//! Lives here: every shared noun, and the one persisted shape of a message's properties. Not
+//! Lives here: every shared noun, and the one stored shape of a message's properties. Not
 //! here: behaviour (engine), bytes on a socket (wire, proto-*), bytes on disk (journal).
 //! Everybody imports this crate; it imports nobody of ours.
 
+mod id;
+pub mod limits;
+mod log;
 mod lsn;
+mod message;
+pub mod properties;
+mod refusal;
+mod reply;
+mod request;
+pub mod table;
+mod topology;
 
+pub use id::{ConsumerId, Millis, QueueId, SessionId, Ticket, VhostId};
+pub use limits::Limits;
+pub use log::{Log, Record, Stamp};
 pub use lsn::Lsn;
+pub use message::{MessageRef, Publish, PublishOptions};
+pub use properties::Properties;
+pub use refusal::{Noun, Refusal};
+pub use reply::{Cell, Delivery, Event, Output, Reply, Row};
+pub use request::{
+    Admin, Consume, Credentials, DeclareExchange, DeclareQueue, Envelope, Listing, Op, Request,
+};
+pub use topology::{
+    Binding, DestinationKind, ExchangeKind, ExchangeSpec, Overflow, QueueKind, QueueOptions,
+    QueueSpec,
+};

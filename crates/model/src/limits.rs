@@ -1,0 +1,54 @@
+//! Named limits that doors and engine share, with their defaults.
+
+/// Longest name of anything (exchange, queue, routing key): one length byte.
+pub const NAME_BYTES_MAX: usize = 255;
+/// Deepest nesting of tables and arrays in a field table.
+pub const TABLE_DEPTH_MAX: usize = 32;
+/// Most entries in one field table, nested ones included.
+pub const TABLE_ENTRIES_MAX: usize = 4096;
+/// Largest field table in bytes.
+pub const TABLE_BYTES_MAX: usize = 256 * 1024;
+/// Longest list of extra routing keys (CC and BCC together).
+pub const EXTRA_KEYS_MAX: usize = 1024;
+
+/// Limits an operator may change; checked where the thing is created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest message body in bytes.
+    pub message_bytes_max: u32,
+    /// Bytes of one uncommitted transaction.
+    pub commit_bytes_max: u32,
+    /// Steps of one uncommitted transaction.
+    pub commit_ops_max: u32,
+    /// Consumers of one channel.
+    pub consumers_max: u32,
+    /// Queues of the node.
+    pub queues_max: u32,
+    /// Bindings of the node.
+    pub bindings_max: u32,
+    /// Exchanges of the node.
+    pub exchanges_max: u32,
+    /// Virtual hosts of the node.
+    pub vhosts_max: u32,
+    /// Bytes of all messages in volatile queues.
+    pub volatile_bytes_max: u64,
+    /// Bytes handed to one session that it has not read yet; above, dispatch to it pauses.
+    pub undelivered_bytes_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 16 << 20,
+            commit_bytes_max: 32 << 20,
+            commit_ops_max: 1 << 20,
+            consumers_max: 1024,
+            queues_max: 1_000_000,
+            bindings_max: 4_000_000,
+            exchanges_max: 100_000,
+            vhosts_max: 1_000,
+            volatile_bytes_max: 1 << 30,
+            undelivered_bytes_max: 2 << 20,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Refusals: the request was valid, but the state says no. Deterministic, replicated, never logged
+//! as an error. Each door turns them into its own codes and words (`map.rs`).
+
+use bytes::Bytes;
+
+/// The kinds of things a refusal can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noun {
+    /// A virtual host.
+    Vhost,
+    /// An exchange.
+    Exchange,
+    /// A queue.
+    Queue,
+    /// A binding.
+    Binding,
+    /// A user.
+    User,
+}
+
+impl Noun {
+    /// The word for people.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Vhost => "vhost",
+            Self::Exchange => "exchange",
+            Self::Queue => "queue",
+            Self::Binding => "binding",
+            Self::User => "user",
+        }
+    }
+}
+
+/// Why the engine says no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No such thing.
+    NotFound {
+        /// What kind.
+        noun: Noun,
+        /// Its name.
+        name: Bytes,
+    },
+    /// Declared again, differently.
+    Inequivalent {
+        /// What kind.
+        noun: Noun,
+        /// Its name.
+        name: Bytes,
+        /// Which argument differs, e.g. `durable`, `x-message-ttl`.
+        argument: &'static str,
+        /// As asked for now, printed.
+        received: String,
+        /// As it is, printed.
+        current: String,
+    },
+    /// An exclusive queue of another session.
+    Locked {
+        /// The queue.
+        queue: Bytes,
+    },
+    /// `if-unused` and it is used.
+    InUse {
+        /// What kind.
+        noun: Noun,
+        /// Its name.
+        name: Bytes,
+    },
+    /// `if-empty` and it is not.
+    NotEmpty {
+        /// The queue.
+        queue: Bytes,
+    },
+    /// The login is wrong, or this actor may not do this.
+    AccessRefused {
+        /// What was tried, for people.
+        reason: String,
+    },
+    /// An exclusive consumer is there, or one was asked for and others are there.
+    ExclusiveConsumer {
+        /// The queue.
+        queue: Bytes,
+    },
+    /// Nobody was handed this tag, or it is settled already.
+    UnknownDelivery {
+        /// The tag.
+        tag: u64,
+    },
+    /// Single-active-consumer queues are not for `Get`.
+    SingleActiveConsumer {
+        /// The queue.
+        queue: Bytes,
+    },
+    /// A named limit is reached.
+    LimitReached {
+        /// Which, with its value.
+        limit: String,
+    },
+    /// A server resource (disk, memory) is short; try again later.
+    Unavailable {
+        /// Which.
+        reason: &'static str,
+    },
+    /// The session has not entered a virtual host, or the channel is not open.
+    NotOpen,
+}

@@ -1,0 +1,125 @@
+//! What the engine answers and announces. Everything here is shown to a client only after the log
+//! position it depends on is durable; that gate is the commit pipeline's business, not seen here.
+
+use bytes::Bytes;
+
+use crate::{ConsumerId, MessageRef, Publish, Refusal, Ticket};
+
+/// The answer to one request.
+#[derive(Debug)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The login is good; tags of the user.
+    Authenticated {
+        /// Comma-separated.
+        tags: Bytes,
+    },
+    /// State of a queue.
+    Queue {
+        /// Its name.
+        name: Bytes,
+        /// Messages ready for delivery.
+        ready: u64,
+        /// Consumers of all sessions.
+        consumers: u32,
+    },
+    /// How many messages went away.
+    Deleted {
+        /// Ready messages removed.
+        messages: u64,
+    },
+    /// The next `count` publishes of this channel that asked for it, in order, are durable in all
+    /// their queues (or had none).
+    Published {
+        /// How many.
+        count: u32,
+    },
+    /// The next publish of this channel that asked for it was refused by a full queue.
+    Rejected,
+    /// A mandatory message nobody took; its own `Published` follows when asked for.
+    Unroutable(Box<Publish>),
+    /// `Get` found nothing.
+    Empty,
+    /// Rows of a listing: each a list of (column, value).
+    Listing(Vec<Row>),
+    /// Valid, but the state says no.
+    Refused(Box<Refusal>),
+}
+
+/// One row of a listing.
+pub type Row = Vec<(&'static str, Cell)>;
+
+/// One value of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// A name; may hold any bytes.
+    Text(Bytes),
+    /// A number.
+    Number(u64),
+    /// A claim.
+    Flag(bool),
+}
+
+/// Something a client did not ask for just now.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A message for a consumer.
+    Deliver {
+        /// For whom.
+        consumer: ConsumerId,
+        /// The delivery.
+        delivery: Delivery<'a>,
+    },
+    /// The message that `Request::Get` asked for.
+    Got {
+        /// Of the request.
+        ticket: Ticket,
+        /// The delivery.
+        delivery: Delivery<'a>,
+        /// Messages still ready.
+        ready: u64,
+    },
+    /// The server ended a consumer: its queue is gone or its owner lost.
+    Cancelled {
+        /// On which channel.
+        channel: u16,
+        /// Whom.
+        consumer: ConsumerId,
+    },
+    /// Publishing is held back (or free again when `None`): the reason, for people.
+    Blocked(Option<&'static str>),
+    /// The server wants this session to end: the reason, for people.
+    Shutdown(&'static str),
+}
+
+/// One handing-out of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// On which channel.
+    pub channel: u16,
+    /// Numbered from 1 on its channel.
+    pub tag: u64,
+    /// It may have been handed out before.
+    pub is_redelivered: bool,
+    /// How often it came back unsettled so far; `None` when the queue does not show it.
+    pub returns: Option<u32>,
+    /// The message.
+    pub message: MessageRef<'a>,
+}
+
+/// What the pipeline hands to a door, in order.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// The answer to a request.
+    Reply {
+        /// On which channel it was asked.
+        channel: u16,
+        /// Of the request.
+        ticket: Ticket,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Not asked for just now.
+    Event(Event<'a>),
+}

@@ -1,0 +1,223 @@
+//! What doors ask of the engine. One enum, so that there is one place where work enters.
+
+use bytes::Bytes;
+
+use crate::{Binding, ConsumerId, ExchangeSpec, Publish, QueueSpec, Ticket};
+
+/// A request with its place in the asking session.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The door's own channel number (0 where a door has only one).
+    pub channel: u16,
+    /// Comes back with the reply.
+    pub ticket: Ticket,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// Everything a door can ask. Refusals come back as `Reply::Refused`.
+#[derive(Debug)]
+pub enum Request {
+    /// Check a login; answered by `Authenticated` or `Refused(AccessRefused)`.
+    Authenticate(Credentials),
+    /// Enter a virtual host; answered by `Done`.
+    OpenVhost(Bytes),
+    /// Open a channel. `is_strict`: after a refusal everything on the channel is ignored until
+    /// it is closed. Answered by `Done`.
+    OpenChannel {
+        /// See above.
+        is_strict: bool,
+    },
+    /// Close a channel: its consumers end, its unsettled deliveries return. Answered by `Done`.
+    CloseChannel,
+    /// Create an exchange or check that an equal one is there. `Done`.
+    DeclareExchange(Box<DeclareExchange>),
+    /// Check that an exchange is there. `Done`.
+    LookupExchange(Bytes),
+    /// Delete an exchange. `Done`.
+    DeleteExchange {
+        /// Which.
+        name: Bytes,
+        /// Refuse while bindings leave from it.
+        if_unused: bool,
+    },
+    /// Create a queue or check that an equal one is there. `Queue`.
+    DeclareQueue(Box<DeclareQueue>),
+    /// Check that a queue is there. `Queue`.
+    LookupQueue(Bytes),
+    /// Delete a queue. `Deleted` with the number of ready messages.
+    DeleteQueue {
+        /// Which.
+        name: Bytes,
+        /// Refuse while it has consumers.
+        if_unused: bool,
+        /// Refuse while it has messages.
+        if_empty: bool,
+    },
+    /// Remove the ready messages of a queue. `Deleted`.
+    PurgeQueue(Bytes),
+    /// Add a binding. `Done`.
+    Bind(Box<Binding>),
+    /// Remove a binding. `Done`.
+    Unbind(Box<Binding>),
+    /// Route a message. `Published` or `Rejected` when `wants_confirm`; `Unroutable` before it
+    /// when mandatory and nobody took it; otherwise no answer but a refusal.
+    Publish(Publish),
+    /// Set how many unsettled deliveries may be out; 0 is no limit. Takes effect on live
+    /// consumers at once. `Done`.
+    SetCredit {
+        /// The limit.
+        count: u32,
+        /// For the whole channel instead of for each consumer.
+        is_channel_wide: bool,
+    },
+    /// Start a consumer. `Done`, then deliveries.
+    Consume(Box<Consume>),
+    /// Stop a consumer; what it has stays with the channel. `Done`.
+    Cancel(ConsumerId),
+    /// Take one message now: `Event::Got` or `Reply::Empty`.
+    Get {
+        /// From which queue.
+        queue: Bytes,
+        /// Settle it at once.
+        no_ack: bool,
+    },
+    /// Settle deliveries as done. No answer but a refusal.
+    Ack {
+        /// Delivery tag; 0 with `is_multiple` means all.
+        tag: u64,
+        /// Up to and including the tag.
+        is_multiple: bool,
+    },
+    /// Give deliveries back, or drop (dead-letter) them. No answer but a refusal.
+    Release {
+        /// Delivery tag; 0 with `is_multiple` means all.
+        tag: u64,
+        /// Up to and including the tag.
+        is_multiple: bool,
+        /// Back to the queue, else dropped or dead-lettered.
+        is_requeue: bool,
+    },
+    /// Give every unsettled delivery of the channel back to its queue. `Done`.
+    Recover,
+    /// All of it or nothing, one log entry. `Done` once durable.
+    Commit(Vec<Op>),
+    /// Administration; answered by `Done` or its own reply.
+    Admin(Box<Admin>),
+}
+
+/// A step of [`Request::Commit`].
+#[derive(Debug)]
+pub enum Op {
+    /// As `Request::Publish`.
+    Publish(Publish),
+    /// As `Request::Ack`.
+    Ack {
+        /// Delivery tag.
+        tag: u64,
+        /// Up to and including the tag.
+        is_multiple: bool,
+    },
+    /// As `Request::Release`.
+    Release {
+        /// Delivery tag.
+        tag: u64,
+        /// Up to and including the tag.
+        is_multiple: bool,
+        /// Back to the queue, else dropped or dead-lettered.
+        is_requeue: bool,
+    },
+}
+
+/// A login attempt. `Debug` hides the password.
+#[derive(Clone)]
+pub struct Credentials {
+    /// User name.
+    pub user: Bytes,
+    /// Password, as sent.
+    pub password: Bytes,
+    /// The peer's socket address is a loopback address.
+    pub is_loopback: bool,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// See [`Request::DeclareExchange`].
+#[derive(Debug)]
+pub struct DeclareExchange {
+    /// Its name.
+    pub name: Bytes,
+    /// What it should be.
+    pub spec: ExchangeSpec,
+}
+
+/// See [`Request::DeclareQueue`].
+#[derive(Debug)]
+pub struct DeclareQueue {
+    /// Its name, already made up by the door for server-named queues.
+    pub name: Bytes,
+    /// What it should be.
+    pub spec: QueueSpec,
+}
+
+/// See [`Request::Consume`].
+#[derive(Debug)]
+pub struct Consume {
+    /// From which queue.
+    pub queue: Bytes,
+    /// The door's number for this consumer.
+    pub id: ConsumerId,
+    /// The client's name for it, for listings.
+    pub label: Bytes,
+    /// Deliveries count as settled when they leave.
+    pub no_ack: bool,
+    /// Nobody else may consume.
+    pub is_exclusive: bool,
+    /// Higher ones are served first; default 0.
+    pub priority: i32,
+}
+
+/// Administration that is not a protocol's business. Passwords arrive as finished hashes.
+#[derive(Debug)]
+pub enum Admin {
+    /// Create or change a user. `Done`.
+    PutUser {
+        /// User name.
+        name: Bytes,
+        /// PHC string (`$argon2id$...`).
+        password_hash: Bytes,
+        /// Comma-separated tags, e.g. `administrator`.
+        tags: Bytes,
+    },
+    /// Remove a user. `Done`.
+    DeleteUser(Bytes),
+    /// Create a virtual host. `Done`.
+    PutVhost(Bytes),
+    /// Remove a virtual host and everything in it. `Done`.
+    DeleteVhost(Bytes),
+    /// Read users, vhosts, queues, ...: `Reply::Listing`.
+    List(Listing),
+}
+
+/// What [`Admin::List`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listing {
+    /// Users with tags.
+    Users,
+    /// Virtual hosts.
+    Vhosts,
+    /// Queues with counts.
+    Queues,
+    /// Exchanges.
+    Exchanges,
+    /// Bindings.
+    Bindings,
+    /// Open sessions.
+    Connections,
+    /// Consumers.
+    Consumers,
+}

@@ -1,0 +1,77 @@
+//! [`Connection`]: one client's protocol as a pure state machine. `net::drive` moves the bytes.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use model::{Event, Reply, Ticket};
+
+use crate::Outbox;
+
+/// The end of a connection, decided by the door. Bytes already in the [`Outbox`] are still sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Close {
+    /// Both sides said goodbye.
+    #[error("closed in good order")]
+    Done,
+    /// The peer broke the protocol; the text is for the log.
+    #[error("protocol violation: {0}")]
+    Violation(String),
+    /// The peer was silent for too long.
+    #[error("nothing heard for {0} ms")]
+    Silence(u64),
+    /// The server wants it to end.
+    #[error("{0}")]
+    Shutdown(&'static str),
+}
+
+/// One client's protocol: input, replies, events and deadlines in; bytes and requests out.
+///
+/// Invariant (cut invariance): the same input cut at any place writes the same bytes. After `Err`
+/// the machine is not called again. Time is always a parameter.
+pub trait Connection {
+    /// Takes as many whole commands from the front of `input` as [`Outbox::has_room`] allows and
+    /// leaves the rest there. `net` calls again with more input, or when there is room again.
+    ///
+    /// # Errors
+    /// When the connection must end.
+    fn on_bytes(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        out: &mut Outbox,
+    ) -> Result<(), Close>;
+
+    /// Takes the answer to a request of `channel`, in the order in which they were asked.
+    ///
+    /// # Errors
+    /// When the connection must end.
+    fn on_reply(
+        &mut self,
+        now: Instant,
+        to: (u16, Ticket),
+        reply: Reply,
+        out: &mut Outbox,
+    ) -> Result<(), Close>;
+
+    /// Takes something nobody asked for just now.
+    ///
+    /// # Errors
+    /// When the connection must end.
+    fn on_event(&mut self, now: Instant, event: Event<'_>, out: &mut Outbox) -> Result<(), Close>;
+
+    /// Called once after every batch of replies and events, before the bytes are written: the
+    /// place to write what was gathered (one multiple acknowledgement per channel).
+    fn on_batch_end(&mut self, _out: &mut Outbox) {}
+
+    /// When [`Connection::on_deadline`] wants to be called; `None` is never.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// The deadline passed: send a heartbeat, or give up on a silent peer.
+    ///
+    /// # Errors
+    /// When the connection must end.
+    fn on_deadline(&mut self, now: Instant, out: &mut Outbox) -> Result<(), Close>;
+
+    /// Bytes were taken by the peer's socket (for heartbeats: something was sent at `now`).
+    fn on_written(&mut self, _now: Instant) {}
+}
