@@ -1,0 +1,1 @@
+"""The machinery of the conformance runner; run.py is its only front."""

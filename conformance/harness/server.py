@@ -1,0 +1,174 @@
+"""One server under test: start it, find its address, measure it, stop or kill it.
+
+What lives here: the process of a Potager server and what every server kind shares. What does not:
+RabbitMQ (rabbitmq.py), and anything that speaks AMQP. Called by run.py, rabbitmq.py and the fixtures
+of our own suites, which run in another interpreter and import this folder by path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+START_LIMIT_S = 20.0
+STOP_LIMIT_S = 10.0
+AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
+
+
+class ServerFault(RuntimeError):
+    """The server did not start, did not stop, or ended by itself."""
+
+
+def free_port() -> int:
+    """A loopback port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers_amqp(port: int) -> bool:
+    """Whether a server on `port` answers the protocol header with a method frame."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as probe:
+            probe.sendall(AMQP_HEADER)
+            return probe.recv(1) == b"\x01"
+    except OSError:
+        return False
+
+
+def await_port(port: int, limit_s: float, process: subprocess.Popen, amqp: bool) -> None:
+    """Wait until `port` answers; fails at once when `process` ends before."""
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise ServerFault(f"the server ended with {process.returncode} before it was ready")
+        if answers_amqp(port) if amqp else _connects(port):
+            return
+        time.sleep(0.05)
+    raise ServerFault(f"port {port} did not answer within {limit_s:.0f} s")
+
+
+def _connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False
+
+
+class Server:
+    """What every kind of server offers. `port` is fixed after the first start."""
+
+    kind = "none"
+    version = "?"
+
+    def __init__(self, data_dir: Path) -> None:
+        """Remember where the data lies; starts nothing."""
+        self.data_dir = data_dir
+        self.process: subprocess.Popen | None = None
+        self.port = 0
+
+    @property
+    def pid(self) -> int:
+        """The server's process id; 0 when it does not run."""
+        return self.process.pid if self.process and self.process.poll() is None else 0
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, without a virtual host."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start and return when the AMQP door listens."""
+        raise NotImplementedError
+
+    def stop(self) -> int:
+        """Ask the server to end; returns its exit code."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """SIGKILL; the data directory stays."""
+        raise NotImplementedError
+
+
+def rss_bytes(pid: int) -> int:
+    """Resident memory of one process, from /proc; 0 when the process is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+class Potager(Server):
+    """`potager serve` on loopback, with a ready file instead of guessing."""
+
+    kind = "potager"
+
+    def __init__(self, binary: Path, data_dir: Path, extra: tuple[str, ...] = ()) -> None:
+        """Prepare a server; `extra` are further arguments of `serve`."""
+        super().__init__(data_dir)
+        self.binary = binary
+        self.extra = extra
+        self.http = ""
+
+    def start(self) -> None:
+        """Start it; after the first start it keeps its AMQP port, so clients find it again."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        ready = self.data_dir.parent / f"{self.data_dir.name}.ready"
+        ready.unlink(missing_ok=True)
+        log = open(self.data_dir.parent / f"{self.data_dir.name}.log", "ab")
+        with log:
+            self.process = subprocess.Popen(
+                [str(self.binary), "serve", "--data-dir", str(self.data_dir),
+                 "--amqp", f"127.0.0.1:{self.port}", "--http", "127.0.0.1:0",
+                 "--ready-file", str(ready), *self.extra],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )
+        doors = self._await_ready(ready)
+        self.port = int(doors["amqp"].rsplit(":", 1)[1])
+        self.http = doors.get("http", "")
+
+    def _await_ready(self, ready: Path) -> dict[str, str]:
+        deadline = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                code = self.process.returncode if self.process else "?"
+                raise ServerFault(f"{self.binary} ended with {code} before it was ready, see "
+                                  f"{self.data_dir.name}.log")
+            try:
+                return json.loads(ready.read_text())
+            except (OSError, ValueError):
+                time.sleep(0.01)
+        self.kill()
+        raise ServerFault(f"{self.binary} was not ready within {START_LIMIT_S:.0f} s")
+
+    def stop(self) -> int:
+        """SIGTERM; a server that has not ended after 10 s is killed and reported."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ServerFault(f"the server did not end within {STOP_LIMIT_S:.0f} s") from None
+        self.process = None
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL and reap."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(STOP_LIMIT_S)
+        self.process = None

@@ -1,0 +1,87 @@
+"""The table of suites: what is run, where, with which settings, and for how long.
+
+What lives here: one row per suite. What does not: how a suite is run (runner.py) or judged (verdict.py).
+Called by run.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import environment
+
+OWN = environment.HERE / "amqp"
+
+# A port where nobody listens: celery's suite then sees at once that there is no Redis, and never
+# finds one that happens to run on this machine.
+NO_REDIS = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": "1"}
+
+# Modules of celery's t/integration that need nothing but a broker and the rpc:// result store.
+CELERY_MODULES = (
+    "test_canvas.py", "test_tasks.py", "test_inspect.py", "test_worker.py", "test_loader.py",
+    "test_serialization.py", "test_security.py", "test_beat.py", "test_logfile_format.py",
+    "test_events_state_memory_leak.py", "test_mem_leak_in_exception_handling.py",
+    "test_upgrade.py", "test_group_chains.py",
+)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One pytest run. `limit_s` is wall time; afterwards its process group is killed."""
+
+    name: str
+    limit_s: int
+    folder: Callable[[], Path]
+    arguments: tuple[str, ...]
+    settings: Callable[[int], dict[str, str]]
+    about: str
+
+
+def _upstream(port: int) -> dict[str, str]:
+    return {
+        "RABBITMQ_HOST": "127.0.0.1", "RABBITMQ_5672_TCP": str(port), "RABBITMQ_5671_TCP": "1",
+        "TEST_BROKER": f"pyamqp://guest:guest@127.0.0.1:{port}//", "TEST_BACKEND": "rpc://",
+        **NO_REDIS,
+    }
+
+
+def _own(name: str, limit_s: int, files: tuple[str, ...], about: str) -> Suite:
+    return Suite(f"amqp/{name}", limit_s, lambda: OWN, files, lambda port: {}, about)
+
+
+SUITES = (
+    Suite(
+        "amqp/kombu-integration", 180, lambda: environment.source("kombu"),
+        ("t/integration/test_py_amqp.py",), _upstream,
+        "kombu 5.7.0, t/integration, the py-amqp part",
+    ),
+    Suite(
+        "amqp/py-amqp-integration", 180, lambda: environment.source("amqp"),
+        # Two tests ask a host in the Internet, so their outcome says nothing about a server.
+        ("t/integration", "-p", "no:rerunfailures",
+         "--deselect", "t/integration/test_rmq.py::test_tls_default_certs",
+         "--deselect", "t/integration/test_rmq.py::test_tls_no_default_certs_fails"), _upstream,
+        "py-amqp 5.4.2, t/integration (its certificates are not in the archive)",
+    ),
+    Suite(
+        "amqp/celery-integration", 1200, lambda: environment.source("celery"),
+        tuple(f"t/integration/{module}" for module in CELERY_MODULES), _upstream,
+        "celery 5.7.0, t/integration over pyamqp:// and rpc://",
+    ),
+    _own("pika", 600, ("test_pika_basics.py",), "unmodified pika 1.4.4, our cases"),
+    _own("celery", 900, ("test_celery.py",), "real Celery workers, our cases"),
+)
+
+
+def chosen(names: list[str], door: str) -> list[Suite]:
+    """The suites of `door`, or those named (with or without the door)."""
+    of_door = [suite for suite in SUITES if suite.name.startswith(f"{door}/")]
+    if not names:
+        return of_door
+    wanted = {name if "/" in name else f"{door}/{name}" for name in names}
+    unknown = wanted - {suite.name for suite in of_door}
+    if unknown:
+        raise SystemExit(f"conformance: no suite named {', '.join(sorted(unknown))}; see --list")
+    return [suite for suite in of_door if suite.name in wanted]
