@@ -1,2 +1,87 @@
-//! placeholder
-fn main() {}
+//! The developer's command, `cargo x`: one file per command, and the house's rules as tests.
+//!
+//! Lives here: the command line and nothing else; each command is the module of its name.
+//! Not here: anything the product needs at run time. Called through the alias in
+//! `.cargo/config.toml`, by people and by `.ci/run`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "these commands speak to a terminal")]
+
+mod compat;
+mod conform;
+mod fix;
+mod metadata;
+mod step;
+mod test;
+mod tidy;
+mod verify;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo x", about = "Potager's developer commands", long_about = None)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check everything, writing nothing outside the target folder; exactly what CI runs
+    Verify {
+        /// Leave out the release build and the conformance suites
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Format, apply clippy's suggestions, regenerate COMPAT.md
+    Fix,
+    /// Check the house's rules: arrows, sizes, heads, names, links, dependencies
+    Tidy,
+    /// Run the tests of one crate, or of all
+    Test {
+        /// Which crate; all when left out
+        package: Option<String>,
+        /// Passed on to `cargo test`
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// Run unmodified clients against a release build: `cargo x conform [door] [...]`
+    Conform {
+        /// Passed on to conformance/run.py
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Collect the tagged deviations of the front doors into COMPAT.md
+    Compat {
+        /// Write nothing; fail when COMPAT.md is out of date
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("cargo x: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `Ok(false)` means that the command did its work and found something wrong, already printed.
+fn run(command: Command) -> anyhow::Result<bool> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Verify { quick } => Ok(verify::run(&workspace, quick)),
+        Command::Fix => fix::run(&workspace),
+        Command::Tidy => tidy::run(&workspace),
+        Command::Test { package, rest } => test::run(&workspace, package.as_deref(), &rest),
+        Command::Conform { rest } => conform::run(&workspace, &rest),
+        Command::Compat { check } => compat::run(&workspace, check),
+    }
+}

@@ -1,0 +1,59 @@
+//! `cargo x verify`: every check in one run, exactly what CI runs.
+//!
+//! Writes nothing outside the target folder and the conformance work folder. Every step runs
+//! although an earlier one failed, so that one run names all that is wrong; the last line is
+//! `N passed, N failed`. Called by `main`; the steps are the other commands.
+
+use crate::step::{Step, Tally};
+use crate::workspace::Workspace;
+use crate::{compat, conform, tidy};
+
+/// Runs all steps; false when one failed.
+pub(crate) fn run(workspace: &Workspace, quick: bool) -> bool {
+    let mut tally = Tally::default();
+    for step in cheap_steps() {
+        tally.step(workspace, &step);
+    }
+    tally.count("tidy", "cargo x tidy".to_owned(), || tidy::run(workspace));
+    tally.count("compat", "cargo x compat --check".to_owned(), || compat::run(workspace, true));
+    for step in test_steps() {
+        tally.step(workspace, &step);
+    }
+    if !quick {
+        slow_steps(workspace, &mut tally);
+    }
+    tally.report()
+}
+
+fn cheap_steps() -> [Step; 2] {
+    [
+        Step::cargo("fmt", &["fmt", "--all", "--check"]),
+        Step::cargo(
+            "clippy",
+            &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        ),
+    ]
+}
+
+fn test_steps() -> [Step; 2] {
+    [
+        Step::cargo("test", &["test", "--workspace", "--locked"]),
+        Step::cargo("docs", &["doc", "--workspace", "--no-deps", "--locked"])
+            .with_env("RUSTDOCFLAGS", "-D warnings"),
+    ]
+}
+
+/// The release build and the foreign clients that run against it.
+fn slow_steps(workspace: &Workspace, tally: &mut Tally) {
+    let is_built = tally.step(workspace, &conform::release_build());
+    if !conform::is_present(workspace) {
+        println!("== conformance: no suites in this checkout\n");
+        return;
+    }
+    let repeat = "cargo x conform".to_owned();
+    if is_built {
+        tally.count("conformance", repeat, || conform::suites(workspace, &[]));
+    } else {
+        tally.missed("conformance", repeat);
+    }
+}
