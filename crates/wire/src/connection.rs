@@ -72,6 +72,9 @@ pub trait Connection {
     /// When the connection must end.
     fn on_deadline(&mut self, now: Instant, out: &mut Outbox) -> Result<(), Close>;
 
+    /// The server itself holds this client's input back for now: silence is not the peer's fault.
+    fn on_held_back(&mut self, _now: Instant) {}
+
     /// Bytes were taken by the peer's socket (for heartbeats: something was sent at `now`).
     fn on_written(&mut self, _now: Instant) {}
 }

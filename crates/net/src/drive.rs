@@ -1,0 +1,358 @@
+//! [`drive`]: the only loop that moves bytes between a socket, a door and the engine.
+//!
+//! Each pass: take what the engine released, write once, then wait for input, room, news or a
+//! deadline; read once, let the door parse, submit. After a read the task goes to the back of the
+//! line, so every ready connection is served before the turn's commit is cut.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use model::{Output, SessionId};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::Sleep;
+use wire::{Close, Connection, OUTBOX_BYTES_MAX, Outbox, Peer, Service};
+
+use crate::Buffers;
+
+/// A peer that takes no byte of a waiting output for so long is given up.
+pub const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
+/// How long a connection that ended may take to accept its last bytes.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
+/// What all connections of one thread share.
+#[derive(Debug)]
+pub struct Drive<S> {
+    /// The engine's side.
+    pub service: Rc<S>,
+    /// Lent buffers.
+    pub buffers: Rc<Buffers>,
+}
+
+impl<S> Clone for Drive<S> {
+    fn clone(&self) -> Self {
+        Self { service: Rc::clone(&self.service), buffers: Rc::clone(&self.buffers) }
+    }
+}
+
+/// What woke the loop.
+enum Wake {
+    /// This was read (lent from [`Buffers`]); empty is the end of input.
+    Input(BytesMut),
+    Writable,
+    News,
+    Deadline,
+}
+
+/// Wakes one connection's task from the same thread.
+#[derive(Default)]
+struct Bell {
+    is_rung: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.is_rung.set(true);
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        if self.is_rung.take() {
+            return Poll::Ready(());
+        }
+        let mut waker = self.waker.borrow_mut();
+        match waker.as_mut() {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+struct Line<C, S: Service> {
+    shared: Drive<S>,
+    session: SessionId,
+    connection: C,
+    /// Input that is not a whole command yet, or that waits for room.
+    input: BytesMut,
+    out: Outbox,
+    /// Input may hold whole commands that had no room.
+    is_stalled: bool,
+    /// Since when waiting output has not moved.
+    stuck_since: Option<Instant>,
+}
+
+/// Serves one client until it goes or its door ends it. Returns why it ended.
+///
+/// # Errors
+/// What the socket says; the session is closed all the same.
+pub async fn drive<C: Connection, S: Service>(
+    mut stream: TcpStream,
+    connection: C,
+    shared: Drive<S>,
+    peer: Peer,
+) -> Result<Close, io::Error> {
+    let bell = Rc::new(Bell::default());
+    let rope = Rc::clone(&bell);
+    let session = shared.service.open(peer, Rc::new(move || rope.ring()));
+    let mut line = Line {
+        shared,
+        session,
+        connection,
+        input: BytesMut::new(),
+        out: Outbox::new(),
+        is_stalled: false,
+        stuck_since: None,
+    };
+    let (mut reader, writer) = stream.split();
+    let end = line.serve(&mut reader, &writer, &bell).await;
+    line.shared.service.close(session);
+    if end.is_ok() {
+        line.farewell(&writer).await;
+    }
+    end
+}
+
+impl<C: Connection, S: Service> Line<C, S> {
+    async fn serve(
+        &mut self,
+        reader: &mut ReadHalf<'_>,
+        writer: &WriteHalf<'_>,
+        bell: &Bell,
+    ) -> io::Result<Close> {
+        let mut timer = pin!(tokio::time::sleep(Duration::from_hours(1)));
+        loop {
+            if let Err(close) = self.pass(writer)? {
+                return Ok(close);
+            }
+            self.set_timer(timer.as_mut());
+            let outcome = match self.wait(reader, writer, bell, timer.as_mut()).await? {
+                Wake::Input(mut input) => {
+                    let outcome = self.take_input(&mut input);
+                    self.shared.buffers.give_input(input);
+                    if outcome.is_ok() { self.after_input(writer).await? } else { outcome }
+                }
+                Wake::Deadline => self.on_deadline(),
+                Wake::Writable | Wake::News => Ok(()),
+            };
+            if let Err(close) = outcome {
+                return Ok(close);
+            }
+        }
+    }
+
+    /// Sends what needs no commit, then lets the other connections have their turn.
+    async fn after_input(&mut self, writer: &WriteHalf<'_>) -> io::Result<Result<(), Close>> {
+        let outcome = self.pass(writer)?;
+        if outcome.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        Ok(outcome)
+    }
+
+    /// Takes what the engine released, resumes stalled input, writes once.
+    fn pass(&mut self, writer: &WriteHalf<'_>) -> io::Result<Result<(), Close>> {
+        loop {
+            let gathered = self.gather();
+            self.connection.on_batch_end(&mut self.out);
+            self.submit();
+            let is_full = !self.write(writer)?;
+            let more = match gathered {
+                Ok(more) => more,
+                Err(close) => return Ok(Err(close)),
+            };
+            if is_full {
+                return Ok(Ok(()));
+            }
+            if self.is_stalled {
+                if let Err(close) = self.resume_input() {
+                    return Ok(Err(close));
+                }
+            } else if !more {
+                return Ok(Ok(()));
+            }
+        }
+    }
+
+    fn gather(&mut self) -> Result<bool, Close> {
+        let Self { shared, session, connection, out, .. } = self;
+        let now = Instant::now();
+        shared.service.collect(*session, &mut |output| {
+            shared.buffers.lend_output(&mut out.bytes);
+            match output {
+                Output::Reply { channel, ticket, reply } => {
+                    connection.on_reply(now, (channel, ticket), reply, out)?;
+                }
+                Output::Event(event) => connection.on_event(now, event, out)?,
+            }
+            Ok(out.bytes.len() < OUTBOX_BYTES_MAX)
+        })
+    }
+
+    fn submit(&mut self) {
+        if !self.out.requests.is_empty() {
+            self.shared.service.submit(self.session, &mut self.out.requests);
+            if self.out.requests.capacity() > 256 {
+                self.out.requests = Vec::new();
+            }
+        }
+    }
+
+    /// Writes as much as the socket takes; `true` when nothing is left.
+    fn write(&mut self, writer: &WriteHalf<'_>) -> io::Result<bool> {
+        while !self.out.bytes.is_empty() {
+            match writer.try_write(&self.out.bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.out.bytes.advance(written);
+                    let now = Instant::now();
+                    self.stuck_since = None;
+                    self.connection.on_written(now);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.stuck_since.get_or_insert_with(Instant::now);
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.shared.buffers.take_back_output(&mut self.out.bytes);
+        Ok(true)
+    }
+
+    /// Lets the door parse what was read, behind what was left before.
+    fn take_input(&mut self, scratch: &mut BytesMut) -> Result<(), Close> {
+        if scratch.is_empty() {
+            return Err(Close::Done);
+        }
+        self.shared.buffers.lend_output(&mut self.out.bytes);
+        if self.input.is_empty() {
+            let outcome = self.parse(scratch);
+            self.input = BytesMut::from(&scratch[..]);
+            return outcome;
+        }
+        self.input.extend_from_slice(scratch);
+        self.resume_input()
+    }
+
+    fn resume_input(&mut self) -> Result<(), Close> {
+        let mut input = std::mem::take(&mut self.input);
+        let outcome = self.parse(&mut input);
+        if !input.is_empty() {
+            self.input = input;
+        }
+        outcome
+    }
+
+    fn parse(&mut self, input: &mut BytesMut) -> Result<(), Close> {
+        let outcome = self.connection.on_bytes(Instant::now(), input, &mut self.out);
+        self.is_stalled = outcome.is_ok() && !self.out.has_room();
+        self.submit();
+        outcome
+    }
+
+    fn may_read(&self) -> bool {
+        !self.is_stalled && self.out.has_room() && !self.shared.service.is_paused(self.session)
+    }
+
+    async fn wait(
+        &mut self,
+        reader: &mut ReadHalf<'_>,
+        writer: &WriteHalf<'_>,
+        bell: &Bell,
+        mut timer: Pin<&mut Sleep>,
+    ) -> io::Result<Wake> {
+        let may_read = self.may_read();
+        if !may_read {
+            self.connection.on_held_back(Instant::now());
+        }
+        let buffers = &self.shared.buffers;
+        let wants_write = !self.out.bytes.is_empty();
+        let mut writable = pin!(async {
+            if wants_write { writer.writable().await } else { std::future::pending().await }
+        });
+        poll_fn(|context| {
+            if bell.poll(context).is_ready() {
+                return Poll::Ready(Ok(Wake::News));
+            }
+            if let Poll::Ready(ready) = writable.as_mut().poll(context) {
+                return Poll::Ready(ready.map(|()| Wake::Writable));
+            }
+            if may_read && let Poll::Ready(read) = poll_read(reader, context, buffers) {
+                return Poll::Ready(read.map(Wake::Input));
+            }
+            timer.as_mut().poll(context).map(|()| Ok(Wake::Deadline))
+        })
+        .await
+    }
+
+    /// Moves the timer only when it would come too late: deadlines mostly move away.
+    fn set_timer(&self, timer: Pin<&mut Sleep>) {
+        let stall = self.stuck_since.map(|since| since + WRITE_STALL_MAX);
+        let wanted = match (self.connection.deadline(), stall) {
+            (Some(one), Some(other)) => one.min(other),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => return,
+        };
+        let wanted = tokio::time::Instant::from_std(wanted);
+        if timer.is_elapsed() || wanted < timer.deadline() {
+            timer.reset(wanted);
+        }
+    }
+
+    fn on_deadline(&mut self) -> Result<(), Close> {
+        let now = Instant::now();
+        if self.stuck_since.is_some_and(|since| now >= since + WRITE_STALL_MAX) {
+            let silence = u64::try_from(WRITE_STALL_MAX.as_millis()).unwrap_or(u64::MAX);
+            return Err(Close::Silence(silence));
+        }
+        if self.connection.deadline().is_some_and(|deadline| deadline <= now) {
+            self.shared.buffers.lend_output(&mut self.out.bytes);
+            self.connection.on_deadline(now, &mut self.out)?;
+        }
+        Ok(())
+    }
+
+    /// Sends last words, bounded in time; then the socket closes.
+    async fn farewell(&mut self, writer: &WriteHalf<'_>) {
+        let deadline = Instant::now() + FAREWELL_MAX;
+        while let Ok(false) = self.write(writer) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match tokio::time::timeout(left, writer.writable()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Reads once into a lent buffer, which goes straight back when there was nothing to read.
+fn poll_read(
+    reader: &mut ReadHalf<'_>,
+    context: &mut Context<'_>,
+    buffers: &Buffers,
+) -> Poll<io::Result<BytesMut>> {
+    let mut input = buffers.take_input();
+    let outcome = pin!(reader.read_buf(&mut input)).poll(context);
+    match outcome {
+        Poll::Ready(Ok(_)) => Poll::Ready(Ok(input)),
+        Poll::Ready(Err(error)) => {
+            buffers.give_input(input);
+            Poll::Ready(Err(error))
+        }
+        Poll::Pending => {
+            buffers.give_input(input);
+            Poll::Pending
+        }
+    }
+}
