@@ -32,6 +32,26 @@ pub(crate) fn suites(workspace: &Workspace, rest: &[String]) -> Result<bool> {
     let binary = workspace.release_binary()?;
     let binary = binary.to_str().context("the target folder's name is not valid UTF-8")?;
     Step::program("conformance", "python3", &[RUNNER, "--binary", binary])
-        .with_args(rest)
+        .with_args(&with_door(rest))
         .run(workspace)
+}
+
+/// Turns a door named first into the runner's option.
+fn with_door(rest: &[String]) -> Vec<String> {
+    let names_door = rest.first().is_some_and(|first| !first.starts_with('-'));
+    let option = names_door.then(|| "--door".to_owned());
+    option.into_iter().chain(rest.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_named_first_becomes_an_option() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(with_door(&words("amqp --only tx")), words("--door amqp --only tx"));
+        assert_eq!(with_door(&words("--only tx")), words("--only tx"));
+        assert_eq!(with_door(&[]), [""; 0]);
+    }
 }

@@ -46,7 +46,7 @@ pub(super) fn lock_size(tree: &Tree) -> Vec<Finding> {
     if count > LOCKED_MAX { vec![Finding::new("Cargo.lock", what)] } else { Vec::new() }
 }
 
-/// Packages from elsewhere than the registry, and unwanted ones.
+/// Packages from elsewhere than the registry, unwanted ones, and second versions.
 pub(super) fn lock_contents(tree: &Tree) -> Vec<Finding> {
     let foreign = tree
         .locked
@@ -58,7 +58,13 @@ pub(super) fn lock_contents(tree: &Tree) -> Vec<Finding> {
     });
     let unwanted = tree.locked.iter().filter(|package| UNWANTED.contains(&package.name.as_str()));
     let unwanted = unwanted.map(|package| Finding::new(&package.name, "decided against"));
-    foreign.chain(unwanted).collect()
+    let twice = tree.locked.windows(2).filter_map(|pair| match pair {
+        [a, b] if a.name == b.name => {
+            Some(Finding::new(&b.name, format!("twice, {} and {}", a.version, b.version)))
+        }
+        _ => None,
+    });
+    foreign.chain(unwanted).chain(twice).collect()
 }
 
 /// Direct dependencies without a line in the decision page, and lines without a dependency.
@@ -129,12 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn a_package_from_elsewhere_or_unwanted_is_found() {
+    fn a_package_from_elsewhere_or_unwanted_or_twice_is_found() {
         let mut tree = Tree::default();
         tree.locked.push(locked("bytes", REGISTRY));
         tree.locked.push(locked("bytes", "git+https://example.org/bytes"));
+        tree.locked.push(locked("serde", REGISTRY));
         tree.locked.push(locked("bincode", REGISTRY));
-        assert_eq!(lock_contents(&tree).len(), 2);
+        assert_eq!(lock_contents(&tree).len(), 3);
     }
 
     #[test]
