@@ -37,7 +37,7 @@ fn cheap_steps() -> [Step; 2] {
 
 fn test_steps() -> [Step; 2] {
     [
-        Step::cargo("test", &["test", "--workspace", "--locked"]),
+        Step::cargo("test", &["test", "--workspace", "--locked", "--no-fail-fast"]),
         Step::cargo("docs", &["doc", "--workspace", "--no-deps", "--locked"])
             .with_env("RUSTDOCFLAGS", "-D warnings"),
     ]
