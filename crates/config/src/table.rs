@@ -1,0 +1,321 @@
+//! THE table: every setting once, with its key, kind, default, explanation and field. The file, the
+//! environment, the flags, the help and the reference page are all made from it.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crate::{
+    Kind, Settings, Value,
+    settings::{Durability, Identity, LogFormat},
+};
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// `section.name`, or a name alone.
+    pub key: &'static str,
+    /// What it may hold.
+    pub kind: Kind,
+    /// Used when nothing else is said; readable by `kind`.
+    pub default: &'static str,
+    /// Long flag without dashes; the others are set with `--set key=value`.
+    pub flag: Option<&'static str>,
+    /// One sentence for help, file and page.
+    pub doc: &'static str,
+    /// Takes effect while the server runs; the others at the next start.
+    pub is_reloadable: bool,
+    /// Stores a value of this kind; `None` when it does not fit, which a test excludes.
+    pub(crate) put: fn(&mut Settings, &Value) -> Option<()>,
+}
+
+impl Setting {
+    /// The environment variable: `POTAGER_SECTION__NAME`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("POTAGER_{}", self.key.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// How it is set on the command line, for people.
+    #[must_use]
+    pub fn flag_text(&self) -> String {
+        self.flag.map_or_else(|| format!("--set {}=..", self.key), |flag| format!("--{flag}"))
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const U32: u64 = u32::MAX as u64;
+
+/// A setting without a flag of its own that needs a restart.
+const fn plain(
+    key: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+    put: fn(&mut Settings, &Value) -> Option<()>,
+) -> Setting {
+    Setting { key, kind, default, flag: None, doc, is_reloadable: false, put }
+}
+
+impl Setting {
+    const fn flag(mut self, flag: &'static str) -> Self {
+        self.flag = Some(flag);
+        self
+    }
+}
+
+/// All settings; those of one section stand together.
+pub const SETTINGS: &[Setting] = &[
+    plain(
+        "data_dir",
+        Kind::Path,
+        "./potager-data",
+        "Directory that holds everything; created if missing.",
+        |s, v| path(v).map(|path| s.data_dir = path),
+    )
+    .flag("data-dir"),
+    plain(
+        "durability",
+        Kind::Choice(&["fsync", "os", "memory"]),
+        "fsync",
+        "What a positive reply promises: flushed to disk (fsync), handed to the operating system \
+         (os: lost in a power cut), or nothing (memory: lost at exit).",
+        |s, v| durability(v).map(|word| s.durability = word),
+    )
+    .flag("durability"),
+    plain(
+        "ready_file",
+        Kind::OptionalPath,
+        "",
+        "File written once all doors listen: JSON, door to address.",
+        |s, v| path(v).map(|path| s.ready_file = Some(path).filter(|p| !p.as_os_str().is_empty())),
+    )
+    .flag("ready-file"),
+    plain(
+        "amqp.listen",
+        Kind::Listen,
+        "127.0.0.1:5672",
+        "Address of the AMQP 0-9-1 door; port 0 picks a free one, off closes it.",
+        |s, v| listen(v, &mut s.amqp.listen),
+    )
+    .flag("amqp"),
+    plain(
+        "amqp.identity",
+        Kind::Choice(&["potager", "rabbitmq"]),
+        "potager",
+        "Product announced to AMQP clients; rabbitmq is for clients that refuse anything else.",
+        |s, v| identity(v).map(|word| s.amqp.identity = word),
+    ),
+    plain(
+        "amqp.heartbeat_s",
+        Kind::Number { min: 0, max: 65_535 },
+        "60",
+        "Heartbeat offered to clients, in seconds; 0 offers none.",
+        |s, v| v.number().map(|n| s.amqp.heartbeat_s = n),
+    ),
+    plain(
+        "amqp.frame_bytes_max",
+        Kind::Bytes { min: 4 * KIB, max: 16 * MIB },
+        "128 KiB",
+        "Largest AMQP frame after login.",
+        |s, v| v.number().map(|n| s.amqp.frame_bytes_max = n),
+    ),
+    plain(
+        "amqp.channels_max",
+        Kind::Number { min: 1, max: 65_535 },
+        "2047",
+        "Channels of one AMQP connection.",
+        |s, v| v.number().map(|n| s.amqp.channels_max = n),
+    ),
+    plain(
+        "http.listen",
+        Kind::Listen,
+        "127.0.0.1:15672",
+        "Address of the HTTP door (management, metrics, health); off closes it.",
+        |s, v| listen(v, &mut s.http.listen),
+    )
+    .flag("http"),
+    plain(
+        "limits.message_bytes_max",
+        Kind::Bytes { min: KIB, max: 256 * MIB },
+        "16 MiB",
+        "Largest message body.",
+        |s, v| v.number().map(|n| s.limits.message_bytes_max = n),
+    ),
+    plain(
+        "limits.commit_bytes_max",
+        Kind::Bytes { min: KIB, max: GIB },
+        "32 MiB",
+        "Bytes of one uncommitted transaction.",
+        |s, v| v.number().map(|n| s.limits.commit_bytes_max = n),
+    ),
+    plain(
+        "limits.commit_ops_max",
+        Kind::Number { min: 1, max: U32 },
+        "1048576",
+        "Steps (publishes and settles) of one uncommitted transaction.",
+        |s, v| v.number().map(|n| s.limits.commit_ops_max = n),
+    ),
+    plain(
+        "limits.consumers_max",
+        Kind::Number { min: 1, max: U32 },
+        "1024",
+        "Consumers of one channel.",
+        |s, v| v.number().map(|n| s.limits.consumers_max = n),
+    ),
+    plain(
+        "limits.queues_max",
+        Kind::Number { min: 1, max: U32 },
+        "1000000",
+        "Queues of the server.",
+        |s, v| v.number().map(|n| s.limits.queues_max = n),
+    ),
+    plain(
+        "limits.bindings_max",
+        Kind::Number { min: 1, max: U32 },
+        "4000000",
+        "Bindings of the server.",
+        |s, v| v.number().map(|n| s.limits.bindings_max = n),
+    ),
+    plain(
+        "limits.exchanges_max",
+        Kind::Number { min: 1, max: U32 },
+        "100000",
+        "Exchanges of the server.",
+        |s, v| v.number().map(|n| s.limits.exchanges_max = n),
+    ),
+    plain(
+        "limits.vhosts_max",
+        Kind::Number { min: 1, max: 65_535 },
+        "1000",
+        "Virtual hosts of the server.",
+        |s, v| v.number().map(|n| s.limits.vhosts_max = n),
+    ),
+    plain(
+        "limits.volatile_bytes_max",
+        Kind::Bytes { min: MIB, max: 1024 * GIB },
+        "1 GiB",
+        "Memory for messages of queues that do not survive a restart.",
+        |s, v| v.number().map(|n| s.limits.volatile_bytes_max = n),
+    ),
+    plain(
+        "limits.undelivered_bytes_max",
+        Kind::Bytes { min: 64 * KIB, max: GIB },
+        "2 MiB",
+        "Bytes handed to one connection that it has not read yet; above, it waits.",
+        |s, v| v.number().map(|n| s.limits.undelivered_bytes_max = n),
+    ),
+    plain(
+        "log.segment_bytes",
+        Kind::Bytes { min: MIB, max: GIB },
+        "64 MiB",
+        "Size of one segment file of the log.",
+        |s, v| v.number().map(|n| s.log.segment_bytes = n),
+    ),
+    plain(
+        "log.segments_max",
+        Kind::Number { min: 4, max: 4096 },
+        "8",
+        "Segment files in the log's ring; messages that outlive it move to survivor files.",
+        |s, v| v.number().map(|n| s.log.segments_max = n),
+    ),
+    plain(
+        "log.cache_bytes",
+        Kind::Bytes { min: MIB, max: 64 * GIB },
+        "32 MiB",
+        "Newest part of the log kept in memory, so that fresh messages are not read from disk.",
+        |s, v| v.number().map(|n| s.log.cache_bytes = n),
+    ),
+    plain(
+        "log.checkpoint_bytes",
+        Kind::Bytes { min: MIB, max: 64 * GIB },
+        "256 MiB",
+        "Log written between two checkpoints; less makes a restart quicker.",
+        |s, v| v.number().map(|n| s.log.checkpoint_bytes = n),
+    ),
+    plain(
+        "alarm.disk_free_bytes_min",
+        Kind::Bytes { min: 0, max: 1 << 50 },
+        "2 GiB",
+        "Publishing is held back when the data directory's disk has less free; 0 never does.",
+        |s, v| v.number().map(|n| s.alarm.disk_free_bytes_min = n),
+    ),
+    plain(
+        "alarm.memory_bytes_max",
+        Kind::Bytes { min: 0, max: 1 << 50 },
+        "0",
+        "Publishing is held back when the process uses more memory; 0 means 60 % of the memory of \
+         the machine or its control group.",
+        |s, v| v.number().map(|n| s.alarm.memory_bytes_max = n),
+    ),
+    plain(
+        "logging.format",
+        Kind::Choice(&["auto", "text", "json"]),
+        "auto",
+        "Shape of log lines on standard error; auto is text on a terminal and JSON otherwise.",
+        |s, v| format(v).map(|word| s.logging.format = word),
+    )
+    .flag("log-format"),
+    plain(
+        "logging.level",
+        Kind::Levels,
+        "info",
+        "Log level (off, error, warn, info, debug, trace), with exceptions by module: \
+         info,proto_amqp=debug.",
+        |s, v| text(v).map(|level| s.logging.level = level),
+    )
+    .flag("log-level"),
+    plain(
+        "guest.enabled",
+        Kind::Flag,
+        "true",
+        "Create the user guest (password guest, loopback only) at the first start.",
+        |s, v| flag(v).map(|is| s.guest.is_enabled = is),
+    ),
+];
+
+fn path(value: &Value) -> Option<PathBuf> {
+    if let Value::Path(path) = value { Some(path.clone()) } else { None }
+}
+
+fn listen(value: &Value, field: &mut Option<SocketAddr>) -> Option<()> {
+    if let Value::Listen(address) = value {
+        *field = *address;
+        return Some(());
+    }
+    None
+}
+
+fn word(value: &Value) -> Option<&'static str> {
+    if let Value::Word(word) = value { Some(word) } else { None }
+}
+
+fn text(value: &Value) -> Option<String> {
+    if let Value::Text(text) = value { Some(text.clone()) } else { None }
+}
+
+fn flag(value: &Value) -> Option<bool> {
+    if let Value::Flag(is) = value { Some(*is) } else { None }
+}
+
+fn durability(value: &Value) -> Option<Durability> {
+    let all = [Durability::Fsync, Durability::Os, Durability::Memory];
+    all.into_iter().find(|level| Some(level.word()) == word(value))
+}
+
+fn identity(value: &Value) -> Option<Identity> {
+    match word(value)? {
+        "potager" => Some(Identity::Potager),
+        "rabbitmq" => Some(Identity::RabbitMq),
+        _ => None,
+    }
+}
+
+fn format(value: &Value) -> Option<LogFormat> {
+    match word(value)? {
+        "auto" => Some(LogFormat::Auto),
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
