@@ -67,10 +67,15 @@ SUITES = (
     ),
     Suite(
         "amqp/celery-integration", 1200, lambda: environment.source("celery"),
-        tuple(f"t/integration/{module}" for module in CELERY_MODULES), _upstream,
+        ("-p", "celery.contrib.pytest",
+         *(f"t/integration/{module}" for module in CELERY_MODULES)), _upstream,
         "celery 5.7.0, t/integration over pyamqp:// and rpc://",
     ),
-    _own("pika", 600, ("test_pika_basics.py",), "unmodified pika 1.4.4, our cases"),
+    _own("pika-basics", 300, ("test_pika_basics.py",), "pika: the everyday verbs"),
+    _own("pika-queues", 300, ("test_pika_queues.py",), "pika: queue arguments"),
+    _own("pika-routing", 300, ("test_pika_routing.py",), "pika: exchanges and routing"),
+    _own("pika-errors", 300, ("test_pika_errors.py",), "pika: every documented refusal"),
+    _own("pika-tx", 420, ("test_pika_tx.py",), "pika: transactions, also through kill -9"),
     _own("celery", 900, ("test_celery.py",), "real Celery workers, our cases"),
 )
 
