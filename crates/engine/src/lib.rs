@@ -5,6 +5,8 @@
 //! [`model::Log`]; everything else leaves through [`Effects`]. Called by `replica` only.
 
 mod effects;
+mod map;
+mod routing;
 
 use std::io;
 use std::ops::Range;
