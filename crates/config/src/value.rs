@@ -79,6 +79,20 @@ impl Kind {
         }
     }
 
+    /// A short name for the value in help texts.
+    #[must_use]
+    pub fn placeholder(&self) -> String {
+        match *self {
+            Self::Path | Self::OptionalPath => "PATH".into(),
+            Self::Listen => "ADDR|off".into(),
+            Self::Choice(words) => words.join("|"),
+            Self::Number { .. } => "NUMBER".into(),
+            Self::Bytes { .. } => "BYTES".into(),
+            Self::Flag => "true|false".into(),
+            Self::Levels => "LEVEL".into(),
+        }
+    }
+
     /// Whether a TOML integer may stand for it.
     pub(crate) const fn takes_integer(&self) -> bool {
         matches!(self, Self::Number { .. } | Self::Bytes { .. })

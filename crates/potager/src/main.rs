@@ -1,2 +1,22 @@
-//! placeholder
-fn main() {}
+//! The `potager` binary: the command line, and the only place that knows every door.
+//!
+//! Lives here: the list of modules and the allocator. Not here: commands (`commands/`), the
+//! assembled server (`serve/`), the HTTP door (`http/`).
+
+mod cli;
+mod commands;
+mod exit;
+mod logging;
+mod output;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(code) => code,
+        Err(error) => exit::report(&error),
+    }
+}

@@ -1,0 +1,218 @@
+//! The command line: one enum of commands, and settings as flags made from the table. What a
+//! command does stands in `commands/`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use config::{Resolved, SETTINGS, Sources, TextFile};
+
+use crate::{
+    commands::{check_config, completions, config as config_command, serve, version},
+    exit::{self, Usage},
+    output,
+};
+
+const ABOUT: &str = "Message broker and task queue over one durable log; speaks AMQP 0-9-1.";
+const EXAMPLE: &str = "\
+Example:
+  potager serve                        start a server in ./potager-data
+  celery -A app worker --broker=amqp:// and any other AMQP client connects to it";
+
+#[derive(Debug, Parser)]
+#[command(name = "potager", version, about = ABOUT, max_term_width = 100)]
+#[command(after_help = format!("{EXAMPLE}\n\n{}", exit::HELP))]
+#[command(disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    #[command(after_help = serve::EXAMPLE)]
+    Serve(serve::Args),
+    /// Check a configuration file
+    #[command(after_help = check_config::EXAMPLE)]
+    CheckConfig(check_config::Args),
+    /// Show settings: those in force, the defaults, the reference
+    #[command(after_help = config_command::EXAMPLE)]
+    Config(config_command::Args),
+    /// Print a completion script for a shell
+    #[command(after_help = completions::EXAMPLE)]
+    Completions(completions::Args),
+    /// Print the version
+    #[command(after_help = version::EXAMPLE)]
+    Version(version::Args),
+}
+
+/// Parses the command line and runs the command.
+///
+/// # Errors
+/// Whatever made the command fail; `exit::report` turns it into words and a code.
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::CheckConfig(args) => check_config::run(&args),
+        Command::Config(args) => config_command::run(&args),
+        Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+        Command::Version(args) => version::run(&args),
+    }
+}
+
+/// The settings' flags: `--config`, one flag for each setting that has its own, and `--set`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SettingArgs {
+    config: Option<PathBuf>,
+    flags: Vec<(String, String)>,
+}
+
+const SET: &str = "set";
+const CONFIG: &str = "config";
+
+impl Args for SettingArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let file = Arg::new(CONFIG)
+            .long(CONFIG)
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Configuration file (TOML) [env: POTAGER_CONFIG]");
+        let own = SETTINGS.iter().filter_map(|setting| {
+            let default = match setting.default {
+                "" => String::new(),
+                text => format!(" [default: {text}]"),
+            };
+            let help = format!("{}{default}", setting.doc.trim_end_matches('.'));
+            let value = if setting.section().is_empty() { "VALUE" } else { "ADDR|off" };
+            let value = if setting.section() == "logging" { "VALUE" } else { value };
+            Some(Arg::new(setting.key).long(setting.flag?).value_name(value).help(help))
+        });
+        let set =
+            Arg::new(SET).long(SET).value_name("KEY=VALUE").action(ArgAction::Append).help(
+                "Any setting by its key; may be repeated (`potager config default` lists them)",
+            );
+        command.arg(file).args(own).arg(set)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let own = SETTINGS.iter().filter_map(|setting| {
+            setting.flag?;
+            let text = matches.get_one::<String>(setting.key)?;
+            Some((setting.key.to_owned(), text.clone()))
+        });
+        let mut flags: Vec<_> = own.collect();
+        for pair in matches.get_many::<String>(SET).into_iter().flatten() {
+            let (key, text) = pair.split_once('=').ok_or_else(|| {
+                let text = format!("--set {pair}: expected KEY=VALUE, e.g. amqp.heartbeat_s=30\n");
+                clap::Error::raw(clap::error::ErrorKind::ValueValidation, text)
+            })?;
+            flags.push((key.to_owned(), text.to_owned()));
+        }
+        Ok(Self { config: matches.get_one(CONFIG).cloned(), flags })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl SettingArgs {
+    /// Reads the file and the environment and lays the layers over each other. Warnings are
+    /// printed.
+    ///
+    /// # Errors
+    /// [`Usage`], when anything in any layer is wrong.
+    pub(crate) fn resolve(&self) -> anyhow::Result<Resolved> {
+        let environment: Vec<(String, String)> = std::env::vars_os()
+            .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+            .collect();
+        let named = environment.iter().find(|(name, _)| name == "POTAGER_CONFIG");
+        let path = self.config.clone().or_else(|| Some(PathBuf::from(&named?.1)));
+        let file = path.map(read_file).transpose()?;
+        let sources = Sources { file, environment, flags: self.flags.clone() };
+        let resolved = config::resolve(&sources).map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            Usage(lines.join("\n  "))
+        })?;
+        for warning in &resolved.warnings {
+            output::note(&format!("warning: {warning}"));
+        }
+        Ok(resolved)
+    }
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// [`Usage`]: it cannot be read, and why.
+pub(crate) fn read_file(path: PathBuf) -> Result<TextFile, Usage> {
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(TextFile { path, text }),
+        Err(error) => Err(Usage(format!(
+            "cannot read the configuration file {}: {error}; `potager config default` prints one \
+             to begin with",
+            path.display()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn helps(command: &mut clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        found.push((path.to_owned(), command.render_long_help().to_string()));
+        for inner in command.get_subcommands_mut() {
+            let path = format!("{path} {}", inner.get_name());
+            helps(inner, &path, found);
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_an_example_and_at_most_60_lines() {
+        let mut found = Vec::new();
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        helps(&mut command, "potager", &mut found);
+        assert!(found.len() > 5);
+        for (path, help) in found {
+            assert!(help.contains("Example"), "{path} has no example");
+            assert!(help.lines().count() <= 60, "{path} has {} lines", help.lines().count());
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_settings() {
+        let line = ["potager", "serve", "--amqp", "off", "--set", "amqp.heartbeat_s=7"];
+        let Command::Serve(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("another command");
+        };
+        let settings = args.settings.resolve().unwrap().settings;
+        assert_eq!(settings.amqp.listen, None);
+        assert_eq!(settings.amqp.heartbeat_s, 7);
+    }
+
+    #[test]
+    fn a_set_without_value_is_refused_with_an_example() {
+        let error = Cli::try_parse_from(["potager", "serve", "--set", "amqp"]).unwrap_err();
+        assert!(error.to_string().contains("KEY=VALUE"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
+
+    #[test]
+    fn beanstalk_is_not_accepted_yet() {
+        assert!(Cli::try_parse_from(["potager", "serve", "--beanstalk", "off"]).is_err());
+    }
+}
