@@ -81,15 +81,15 @@ impl Kind {
 
     /// A short name for the value in help texts.
     #[must_use]
-    pub fn placeholder(&self) -> String {
+    pub const fn placeholder(&self) -> &'static str {
         match *self {
-            Self::Path | Self::OptionalPath => "PATH".into(),
-            Self::Listen => "ADDR|off".into(),
-            Self::Choice(words) => words.join("|"),
-            Self::Number { .. } => "NUMBER".into(),
-            Self::Bytes { .. } => "BYTES".into(),
-            Self::Flag => "true|false".into(),
-            Self::Levels => "LEVEL".into(),
+            Self::Path | Self::OptionalPath => "PATH",
+            Self::Listen => "ADDR|off",
+            Self::Choice(_) => "WORD",
+            Self::Number { .. } => "NUMBER",
+            Self::Bytes { .. } => "BYTES",
+            Self::Flag => "true|false",
+            Self::Levels => "LEVEL",
         }
     }
 

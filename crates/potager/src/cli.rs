@@ -52,7 +52,7 @@ enum Command {
 /// Whatever made the command fail; `exit::report` turns it into words and a code.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Config(args) => config_command::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
@@ -83,8 +83,7 @@ impl Args for SettingArgs {
                 text => format!(" [default: {text}]"),
             };
             let help = format!("{}{default}", setting.doc.trim_end_matches('.'));
-            let value = if setting.section().is_empty() { "VALUE" } else { "ADDR|off" };
-            let value = if setting.section() == "logging" { "VALUE" } else { value };
+            let value = setting.kind.placeholder();
             Some(Arg::new(setting.key).long(setting.flag?).value_name(value).help(help))
         });
         let set =

@@ -34,13 +34,15 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 }
 
 fn code_of(error: &anyhow::Error) -> u8 {
-    if error.chain().any(|cause| cause.is::<journal::Fault>()) {
-        STORAGE
-    } else if error.chain().any(|cause| cause.is::<Usage>()) {
-        USAGE
-    } else {
-        FAILED
+    for cause in error.chain() {
+        if cause.is::<journal::Fault>() {
+            return STORAGE;
+        }
+        if cause.is::<Usage>() {
+            return USAGE;
+        }
     }
+    FAILED
 }
 
 /// Exit code 2 for a command that has said already what is wrong.

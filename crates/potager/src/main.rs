@@ -3,11 +3,14 @@
 //! Lives here: the list of modules and the allocator. Not here: commands (`commands/`), the
 //! assembled server (`serve/`), the HTTP door (`http/`).
 
+mod banner;
 mod cli;
 mod commands;
 mod exit;
 mod logging;
+mod login;
 mod output;
+mod password;
 
 use std::process::ExitCode;
 

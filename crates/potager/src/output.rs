@@ -32,6 +32,12 @@ pub(crate) fn note(text: &str) {
     let _unread = writeln!(anstream::stderr().lock(), "{text}");
 }
 
+/// Asks people something, without ending the line.
+pub(crate) fn prompt(text: &str) {
+    let mut out = anstream::stderr().lock();
+    let _unread = write!(out, "{text}").and_then(|()| out.flush());
+}
+
 /// Prints rows as a table for people; `columns` are titles.
 ///
 /// # Errors

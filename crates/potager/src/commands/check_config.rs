@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         match problems.len() {
             0 => output::line(&format!("{}: good", args.file.display()))?,
-            count => output::note(&format!("{count} to mend; nothing was changed")),
+            count => output::note(&format!("{count} wrong; correct the file and check again")),
         }
     }
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { exit::usage() })

@@ -19,7 +19,7 @@ pub(crate) struct Args {
     pub(crate) settings: SettingArgs,
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = args.settings.resolve()?.settings;
     logging::start(&settings.logging)?;
     anyhow::bail!("there is no server in this build to open {}", settings.data_dir.display())

@@ -1,0 +1,114 @@
+//! The first screen of `potager serve`: one line per listener on standard error, then what a
+//! newcomer may type next. Plain lines, also when logs are JSON: scripts wait for them.
+
+use std::{fmt::Write, net::SocketAddr, time::Duration};
+
+use config::{Durability, Settings};
+
+use crate::{commands::version::VERSION, output};
+
+/// Prints it, once all doors listen. `doors` are names (`amqp`, `http`) and bound addresses.
+pub(crate) fn print(settings: &Settings, doors: &[(&'static str, SocketAddr)], started: Duration) {
+    output::note(text(settings, doors, started).trim_end());
+}
+
+fn text(settings: &Settings, doors: &[(&'static str, SocketAddr)], started: Duration) -> String {
+    let mut text = String::new();
+    let promise = match settings.durability {
+        Durability::Fsync => "every yes is flushed to disk",
+        Durability::Os => "NOT flushed to disk: a power cut loses confirmed messages",
+        Durability::Memory => "IN MEMORY ONLY: everything is lost at exit",
+    };
+    let place = match settings.durability {
+        Durability::Fsync | Durability::Os => settings.data_dir.display().to_string(),
+        Durability::Memory => "nowhere".to_owned(),
+    };
+    let ready_ms = started.as_millis();
+    let line = format!("potager {VERSION} ready in {ready_ms} ms; data in {place}; {promise}");
+    // Writing to a String cannot fail.
+    writeln!(text, "{line}").unwrap_or_default();
+    for (door, address) in doors {
+        let url = reachable(*address);
+        let shown = match *door {
+            "http" => format!("http://{url}  (/metrics, /health/ready, /api)"),
+            door => format!("{door}://{url}"),
+        };
+        writeln!(text, "listening: {door} {address}  {shown}").unwrap_or_default();
+    }
+    for line in next(settings, doors) {
+        writeln!(text, "{line}").unwrap_or_default();
+    }
+    text
+}
+
+/// What to type next: a Celery worker when the AMQP door is open, how to add a user otherwise.
+fn next(settings: &Settings, doors: &[(&'static str, SocketAddr)]) -> Vec<String> {
+    let address = |name: &str| doors.iter().find(|(door, _)| *door == name).map(|(_, at)| *at);
+    let mut lines = Vec::new();
+    if let Some(amqp) = address("amqp") {
+        let (port, url) = (amqp.port(), reachable(amqp));
+        let login = if settings.guest.is_enabled { "guest:guest" } else { "USER:PASSWORD" };
+        let broker = match (port, amqp.ip().is_loopback() && settings.guest.is_enabled) {
+            (5672, true) => "amqp://".to_owned(),
+            _ => format!("amqp://{login}@{url}//"),
+        };
+        lines.push(format!("next: celery -A app worker --broker={broker}"));
+        let flag = if port == 5672 { String::new() } else { format!("--url amqp://{url} ") };
+        lines.push(format!("  or: potager publish {flag}--queue hello 'first message'"));
+        if !amqp.ip().is_loopback() {
+            let text = "note: guest may log in from this machine only; for others: \
+                        potager users add NAME";
+            lines.push(text.to_owned());
+        }
+    }
+    lines
+}
+
+/// An address that a client on this machine can use: the wildcard listens, but is nowhere.
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        return format!("localhost:{}", address.port());
+    }
+    address.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(settings: &Settings, amqp: &str) -> String {
+        let doors = [("amqp", amqp.parse().unwrap()), ("http", "127.0.0.1:15672".parse().unwrap())];
+        text(settings, &doors, Duration::from_millis(12))
+    }
+
+    #[test]
+    fn a_newcomer_is_told_what_to_type() {
+        let shown = screen(&Settings::default(), "127.0.0.1:5672");
+        assert!(shown.contains("listening: amqp 127.0.0.1:5672"), "{shown}");
+        assert!(shown.contains("listening: http 127.0.0.1:15672"), "{shown}");
+        assert!(shown.contains("next: celery -A app worker --broker=amqp://\n"), "{shown}");
+        assert!(shown.lines().count() <= 6, "{shown}");
+    }
+
+    #[test]
+    fn another_port_is_in_the_command() {
+        let shown = screen(&Settings::default(), "127.0.0.1:4001");
+        assert!(shown.contains("--broker=amqp://guest:guest@127.0.0.1:4001//"), "{shown}");
+    }
+
+    #[test]
+    fn the_wildcard_names_a_usable_address_and_warns_about_guest() {
+        let shown = screen(&Settings::default(), "0.0.0.0:5672");
+        assert!(shown.contains("amqp://localhost:5672"), "{shown}");
+        assert!(shown.contains("potager users add"), "{shown}");
+    }
+
+    #[test]
+    fn weaker_durability_is_said_out_loud() {
+        for (durability, word) in [(Durability::Os, "NOT flushed"), (Durability::Memory, "MEMORY")]
+        {
+            let settings = Settings { durability, ..Settings::default() };
+            assert!(screen(&settings, "127.0.0.1:5672").contains(word));
+        }
+    }
+}
