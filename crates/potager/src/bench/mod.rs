@@ -1,0 +1,41 @@
+//! `potager bench`: load against any AMQP 0-9-1 server, measured from outside.
+//!
+//! Lives here: the scenarios (`plan`), the generator (`load`, `publisher`, `consumer`, `scan`),
+//! what the machine says (`process`, `flush`), sizes of idle things (`footprint`), and the
+//! report. Not here: comparing two servers (`bench/compare.py`), and anything that knows which
+//! server it talks to. How to read the figures: `docs/performance.md`.
+
+mod consumer;
+mod figures;
+mod flush;
+mod footprint;
+mod load;
+mod plan;
+mod process;
+mod publisher;
+mod report;
+mod scan;
+
+pub(crate) use plan::{Plan, SCENARIOS, Shape};
+pub(crate) use process::{ServerProcess, cpu_of_this_process};
+pub(crate) use report::Report;
+
+use crate::client::Address;
+
+/// Runs one plan to its end.
+///
+/// # Errors
+/// When the server cannot be reached, refuses, or goes away.
+pub(crate) fn run(address: &Address, plan: &Plan) -> anyhow::Result<Report> {
+    let disk = plan.flush_dir.as_deref().map(flush::measure).transpose()?;
+    let server = ServerProcess::find(address);
+    let mut report = match plan.shape {
+        Shape::Stream => load::run(address, plan, server.as_ref())?,
+        Shape::IdleConnections => footprint::idle_connections(address, plan, server.as_ref())?,
+        Shape::Queues => footprint::queues(address, plan, server.as_ref())?,
+        Shape::Backlog => footprint::backlog(address, plan, server.as_ref())?,
+        Shape::Storm => footprint::storm(address, plan)?,
+    };
+    report.disk = disk;
+    Ok(report)
+}

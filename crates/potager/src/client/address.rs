@@ -1,0 +1,85 @@
+//! [`Address`]: where a server is and who logs in, read from `amqp://user:password@host:port/vhost`.
+//! Not here: connecting (`link`). Called by the command line and the tests.
+
+use super::Fault;
+
+/// The protocol's standard port.
+const PORT: u16 = 5672;
+
+/// A server's address with the login. The password is shown by nothing here.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Name or IP address.
+    pub(crate) host: String,
+    /// TCP port.
+    pub(crate) port: u16,
+    /// User name.
+    pub(crate) user: String,
+    /// Password.
+    pub(crate) password: String,
+    /// Virtual host.
+    pub(crate) vhost: String,
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "amqp://{}@{}:{}/{}", self.user, self.host, self.port, self.vhost)
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = Fault;
+
+    /// Reads a URL as every AMQP client does: parts left out are `guest:guest@`, port 5672 and
+    /// virtual host `/`; a path of just `/` is the empty virtual host's usual misspelling of `/`.
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        let rest = text.strip_prefix("amqp://").ok_or_else(|| {
+            Fault::Address(format!("'{text}' does not begin with amqp://, as amqp://localhost"))
+        })?;
+        let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, p)| (a, p));
+        let (login, place) = authority.rsplit_once('@').map_or(("", authority), |(l, p)| (l, p));
+        let (user, password) = match login.split_once(':') {
+            Some((user, password)) => (decoded(user)?, decoded(password)?),
+            None if login.is_empty() => ("guest".to_owned(), "guest".to_owned()),
+            None => (decoded(login)?, "guest".to_owned()),
+        };
+        let (host, port) = split_port(place)?;
+        let host = if host.is_empty() { "localhost".to_owned() } else { host };
+        let vhost = if path.is_empty() { "/".to_owned() } else { decoded(path)? };
+        Ok(Self { host, port, user, password, vhost })
+    }
+}
+
+fn split_port(place: &str) -> Result<(String, u16), Fault> {
+    let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, port)) => (host, port.strip_prefix(':')),
+        None => match place.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (place, None),
+        },
+    };
+    let port = match port {
+        None | Some("") => PORT,
+        Some(text) => {
+            text.parse().map_err(|_| Fault::Address(format!("'{text}' is not a port number")))?
+        }
+    };
+    Ok((host.to_owned(), port))
+}
+
+/// Undoes percent-encoding.
+fn decoded(text: &str) -> Result<String, Fault> {
+    let fault = || Fault::Address(format!("'{text}' has a broken percent-encoding"));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|b| char::from(b).to_digit(16));
+        let (high, low) = (digit().ok_or_else(fault)?, digit().ok_or_else(fault)?);
+        bytes.push(u8::try_from(high * 16 + low).map_err(|_| fault())?);
+    }
+    String::from_utf8(bytes).map_err(|_| fault())
+}
