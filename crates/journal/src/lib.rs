@@ -1,1 +1,44 @@
-//! placeholder
+//! The commit log on disk: the one place where anything becomes durable.
+//!
+//! Lives here: segments, blocks, checksums, group commit, recovery, survivors, checkpoints, and
+//! all of it behind a small disk trait. Not here: what a record means (crates `engine` and
+//! `replica`), replication, any protocol. Crate `replica` owns a [`Journal`] on the main thread.
+//!
+//! The layout on disk and the reasons behind it: `docs/internals/log.md`.
+
+mod background;
+mod block;
+mod checkpoint;
+mod commit;
+pub mod disk;
+mod fault;
+mod files;
+mod journal;
+mod layout;
+mod options;
+mod places;
+mod reader;
+mod record;
+mod recovery;
+mod ring;
+mod segment;
+mod space;
+mod stats;
+mod survivor;
+mod tail;
+mod upkeep;
+mod worker;
+
+pub use background::{FETCH_BYTES_MAX, Fetched};
+pub use checkpoint::{Checkpoint, WriteState};
+pub use disk::{Disk, RealDisk};
+pub use fault::Fault;
+pub use journal::{Journal, Progress, Room};
+pub use options::{
+    BLOCK_BYTES_MAX, Durability, FETCHES_MAX, Options, RECORD_BYTES_MAX, SEGMENT_BYTES_MAX,
+    SEGMENT_BYTES_MIN, SEGMENTS_MIN, Workers,
+};
+pub use record::{Record, RecordRef, Records, Replayed};
+pub use recovery::Recovery;
+pub use stats::{LATENCY_BUCKETS, Latency, Stats};
+pub use upkeep::{Liveness, Usage};

@@ -1,0 +1,97 @@
+//! [`Committer`]: writes blocks and makes them durable; the only writer of the ring.
+//!
+//! Lives here: sealing, writing, one sync for everything that waited. Not here: which segment a
+//! block goes to (`ring.rs`, decided before the hand-over). Runs on the commit thread.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::Lsn;
+
+use crate::block::{Block, Chain};
+use crate::fault::Fault;
+use crate::options::Durability;
+use crate::segment::Segment;
+use crate::worker::{Port, Work};
+
+/// A block and where it goes.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) block: Block,
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) offset: u64,
+}
+
+/// What became of a commit. The blocks come back by value.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) blocks: Vec<Placed>,
+    /// How long the sync took; `None` when there was none.
+    pub(crate) sync: Option<Duration>,
+    pub(crate) result: Result<(), Fault>,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    pub(crate) durability: Durability,
+    pub(crate) incarnation: u64,
+    /// Head checksum of the newest block.
+    pub(crate) previous: u32,
+    /// Everything before is durable: synced, not merely written.
+    pub(crate) stable: Lsn,
+}
+
+impl Committer {
+    fn commit(&mut self, blocks: &mut [Placed]) -> Result<Option<Duration>, Fault> {
+        let mut unsynced: Option<Arc<Segment>> = None;
+        for placed in blocks.iter_mut() {
+            // A segment is complete before the next one begins; recovery counts on it.
+            if let Some(before) = &unsynced
+                && before.sequence != placed.segment.sequence
+            {
+                self.sync(before, placed.block.first)?;
+            }
+            self.write(placed)?;
+            unsynced = Some(Arc::clone(&placed.segment));
+        }
+        let (Some(segment), Some(last)) = (unsynced, blocks.last()) else { return Ok(None) };
+        let start = Instant::now();
+        self.sync(&segment, last.block.end())?;
+        Ok((self.durability == Durability::Fsync).then(|| start.elapsed()))
+    }
+
+    fn write(&mut self, placed: &mut Placed) -> Result<(), Fault> {
+        let segment = &placed.segment;
+        self.previous = placed.block.seal(Chain {
+            sequence: segment.sequence,
+            salt: segment.salt,
+            stable: self.stable,
+            previous: self.previous,
+            incarnation: self.incarnation,
+        });
+        segment.handle.write(placed.block.sealed(), placed.offset)
+    }
+
+    fn sync(&mut self, segment: &Segment, until: Lsn) -> Result<(), Fault> {
+        if self.durability == Durability::Fsync {
+            segment.handle.sync()?;
+            self.stable = until;
+        }
+        Ok(())
+    }
+}
+
+impl Work for Committer {
+    type Job = Vec<Placed>;
+    type Done = Committed;
+    const NAME: &'static str = "commit";
+
+    fn run(&mut self, mut blocks: Vec<Placed>, port: &mut dyn Port<Vec<Placed>, Committed>) {
+        let (sync, result) = match self.commit(&mut blocks) {
+            Ok(sync) => (sync, Ok(())),
+            Err(fault) => (None, Err(fault)),
+        };
+        port.answer(Committed { blocks, sync, result });
+    }
+}

@@ -1,0 +1,554 @@
+//! [`Journal`]: the main thread's half of the log.
+//!
+//! Lives here: appending, handing blocks over, collecting completions, hot reads, and the rule that
+//! the first fault ends it all. Not here: what is done in the background and when (`upkeep.rs`),
+//! and everything that blocks (`commit.rs`, `background.rs`). Crate `replica` is the owner.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use model::Lsn;
+
+use crate::background::{Background, Cold, Fetched, Outcome, Task};
+use crate::block::{Block, Pool};
+use crate::commit::{Committed, Committer, Placed};
+use crate::disk::{Disk, LockGuard, MemoryDisk, lock_holder};
+use crate::fault::Fault;
+use crate::files::{Directory, parent};
+use crate::layout::{FLAG_MORE, PAGE, RECORD_HEAD, RecordHead, size};
+use crate::options::{Durability, FETCHES_MAX, Options, RECORD_BYTES_MAX, Workers};
+use crate::places::{SharedPlaces, lock};
+use crate::reader::Reader;
+use crate::record::{Record, RecordRef};
+use crate::recovery::{Found, Recovery, recover};
+use crate::ring::Ring;
+use crate::stats::Stats;
+use crate::tail::Tail;
+use crate::upkeep::Upkeep;
+use crate::worker::{JOBS_MAX, Link};
+
+/// Fetches at the background worker at a time; a job and its answer must still fit.
+const FETCHES_SENT_MAX: usize = JOBS_MAX / 2;
+
+/// What [`Journal::poll`] collected.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Everything before this position is safe at the configured level.
+    pub durable: Lsn,
+    /// Answered fetches.
+    pub fetched: Vec<Fetched>,
+    /// A checkpoint that ended: its position, and why it is not there if it is not.
+    pub checkpoint: Option<(Lsn, Result<(), Fault>)>,
+    /// A background job ended; `Journal::maintain` may have something to do.
+    pub maintained: bool,
+}
+
+/// Whether publishes may be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Yes.
+    Free,
+    /// Not now: background work lags. Stop reading from publishers, it clears by itself.
+    Wait,
+    /// Refuse them: disk space is short. Everything else is still accepted.
+    Full,
+}
+
+/// Reads that wait.
+#[derive(Debug, Default)]
+struct Fetches {
+    /// Not sent yet, because records are not written yet or too many were sent.
+    waiting: VecDeque<(Vec<Lsn>, u64)>,
+    sent: usize,
+}
+
+/// The log. All methods but [`Journal::open`] and [`Journal::close`] return without waiting.
+pub struct Journal {
+    pub(crate) options: Options,
+    pub(crate) dir: Directory,
+    /// Held as long as the journal lives.
+    _lock: Box<dyn LockGuard>,
+    /// Where records go now.
+    open: Block,
+    /// Blocks that wait for the commit in flight, or for a segment.
+    sealed: VecDeque<Block>,
+    sealed_bytes: usize,
+    /// Bytes of the commit in flight.
+    in_flight: Option<usize>,
+    pub(crate) durable: Lsn,
+    /// The first fault; repeated for ever.
+    fault: Option<Fault>,
+    pub(crate) ring: Ring,
+    pub(crate) places: SharedPlaces,
+    tail: Tail,
+    pool: Pool,
+    commits: Link<Committer>,
+    pub(crate) background: Link<Background>,
+    /// Reused for the next commit.
+    batch: Vec<Placed>,
+    fetches: Fetches,
+    pub(crate) upkeep: Upkeep,
+    pub(crate) stats: Stats,
+    pub(crate) incarnation: u64,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal")
+            .field("dir", &self.dir.dir)
+            .field("next", &self.next_lsn())
+            .field("durable", &self.durable)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A number that no earlier use of a segment had; from the seed it is repeatable.
+pub(crate) fn salt(options: &Options, sequence: u64) -> u64 {
+    let Some(seed) = options.seed else { return RandomState::new().hash_one(sequence) };
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(seed);
+    hasher.write_u64(sequence);
+    hasher.finish()
+}
+
+/// Takes the directory: creates it, locks it.
+fn occupy(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Directory, Box<dyn LockGuard>), Fault> {
+    disk.create_dir(dir).map_err(|error| Fault::io("create", dir, error))?;
+    let above = parent(dir);
+    match disk.sync_dir(above) {
+        // Not ours to read: then we did not create the directory either.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        synced => synced.map_err(|error| Fault::io("sync", above, error))?,
+    }
+    let path = dir.join("lock");
+    let lock = disk.lock(&path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::WouldBlock {
+            Fault::Locked { dir: dir.to_path_buf(), pid: lock_holder(&path) }
+        } else {
+            Fault::io("lock", &path, error)
+        }
+    })?;
+    Ok((Directory { disk, dir: dir.to_path_buf() }, lock))
+}
+
+impl Journal {
+    /// Opens the log in `options.dir`, creating it if there is none, and says what to replay. With
+    /// [`Durability::Memory`] `disk` is not used.
+    ///
+    /// # Errors
+    /// [`Fault::Locked`] when another process has it, [`Fault::Version`] and [`Fault::Damaged`]
+    /// when its files cannot be trusted (nothing is changed then), [`Fault::Io`], and
+    /// [`Fault::Setting`].
+    #[expect(clippy::needless_pass_by_value, reason = "the journal keeps what is in it")]
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        workers: Workers,
+    ) -> Result<(Self, Recovery), Fault> {
+        options.check()?;
+        let is_volatile = options.durability == Durability::Memory;
+        let disk = if is_volatile { Arc::new(MemoryDisk::default()) } else { disk };
+        let (dir, held) = occupy(disk, &options.dir)?;
+        let found = recover(&dir, &options, |sequence| salt(&options, sequence))?;
+        let Found { recovery, places, end, previous, incarnation, .. } = found;
+        let places = Arc::new(Mutex::new(places));
+        let committer = Committer {
+            durability: options.durability,
+            incarnation,
+            previous,
+            stable: if is_volatile { Lsn::ZERO } else { end },
+        };
+        // Without a disk a commit is a copy: faster done here than handed to a thread.
+        let commits =
+            if is_volatile { Link::inline(committer) } else { Link::start(committer, &workers)? };
+        let cold = Cold { places: Arc::clone(&places), reader: Reader::default() };
+        let background = Background { dir: dir.clone(), pace: options.pace_bytes, cold };
+        let background = Link::start(background, &workers)?;
+        let ring = Ring {
+            full: found.full,
+            active: found.active,
+            used: found.used,
+            ready: found.ready,
+            spent: VecDeque::new(),
+            segments_max: size(u64::from(options.segments_max)),
+            segment_room: options.segment_room(),
+        };
+        let mut pool = Pool::default();
+        let journal = Self {
+            _lock: held,
+            open: Block::new(pool.take(), end),
+            sealed: VecDeque::new(),
+            sealed_bytes: 0,
+            in_flight: None,
+            durable: end,
+            fault: None,
+            ring,
+            places,
+            tail: Tail::new(options.cache_bytes),
+            pool,
+            commits,
+            background,
+            batch: Vec::new(),
+            fetches: Fetches::default(),
+            upkeep: Upkeep::new(found.checkpoint, found.checkpoint_bytes, found.generation),
+            stats: Stats::default(),
+            incarnation,
+            options,
+            dir,
+        };
+        Ok((journal, recovery))
+    }
+
+    /// The position the next record gets.
+    pub fn next_lsn(&self) -> Lsn {
+        self.open.end()
+    }
+
+    /// Everything before this position is safe at the configured level.
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// The fault that ended this journal, if one did.
+    pub fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// Nothing is open, in flight, waiting or being done.
+    pub fn is_idle(&self) -> bool {
+        self.uncommitted_bytes() == 0
+            && self.fetches.sent == 0
+            && self.fetches.waiting.is_empty()
+            && !self.upkeep.is_busy()
+    }
+
+    /// Bytes that are not committed yet: open, sealed and in flight.
+    pub fn uncommitted_bytes(&self) -> usize {
+        self.open.record_bytes + self.sealed_bytes + self.in_flight.unwrap_or(0)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        match &self.fault {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Remembers the first fault and repeats it.
+    pub(crate) fn poison<T>(&mut self, fault: Fault) -> Result<T, Fault> {
+        tracing::error!(%fault, "the journal stops");
+        Err(self.fault.get_or_insert(fault).clone())
+    }
+
+    /// Adds a record to the open block. It is not safe, and not even on its way, before
+    /// [`Journal::flush`]. A group (`more`) is finished by its last record.
+    ///
+    /// # Errors
+    /// [`Fault::TooLarge`]: the record, and what was appended of its group, is not in the log, and
+    /// nothing else changed. Any other fault is final.
+    pub fn append(&mut self, record: Record<'_>) -> Result<Lsn, Fault> {
+        self.check()?;
+        let payload: usize = record.parts.iter().map(|part| part.len()).sum();
+        let bytes = payload.saturating_add(RECORD_HEAD);
+        let group = self.open.group_bytes().saturating_add(bytes);
+        let max = self.options.group_bytes_max();
+        if bytes as u64 > RECORD_BYTES_MAX.min(max) || group as u64 > max {
+            self.open.drop_group();
+            let max = RECORD_BYTES_MAX.min(max);
+            return Err(Fault::TooLarge { bytes: group as u64, max });
+        }
+        if (self.open.record_bytes + bytes) as u64 > self.options.block_bytes_max() {
+            self.make_room(bytes)?;
+        }
+        let flags = if record.more { FLAG_MORE } else { 0 };
+        // Checked above: at most RECORD_BYTES_MAX. The checksum is the commit thread's to fill in.
+        let payload = u32::try_from(payload).unwrap_or(u32::MAX);
+        let lsn = self.open.end();
+        let head = RecordHead { payload, crc: 0, kind: record.kind, flags };
+        self.open.push(head, record.parts, record.more);
+        Ok(lsn)
+    }
+
+    /// Seals the open block, or as much of it as is whole, before it gets too large.
+    #[cold]
+    fn make_room(&mut self, bytes: usize) -> Result<(), Fault> {
+        let uncommitted = (self.uncommitted_bytes() + bytes) as u64;
+        if uncommitted > self.ring.room_ever() {
+            return self.poison(Fault::Exhausted { dir: self.dir.dir.clone() });
+        }
+        if !self.open.is_in_group() {
+            self.seal();
+        } else if (self.open.record_bytes + bytes) as u64 > self.options.group_bytes_max() {
+            let buffer = self.pool.take();
+            let next = self.open.split_group(buffer);
+            let whole = std::mem::replace(&mut self.open, next);
+            self.keep_sealed(whole);
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self) {
+        if !self.open.is_empty() {
+            let next = Block::new(self.pool.take(), self.open.end());
+            let whole = std::mem::replace(&mut self.open, next);
+            self.keep_sealed(whole);
+        }
+    }
+
+    fn keep_sealed(&mut self, block: Block) {
+        self.sealed_bytes += block.record_bytes;
+        self.sealed.push_back(block);
+    }
+
+    /// Starts a commit of everything appended, unless one is in flight; call it when a turn ends.
+    /// Does nothing in the middle of a group, and waits for a segment when none is ready.
+    ///
+    /// # Errors
+    /// The fault that ended this journal.
+    pub fn flush(&mut self) -> Result<(), Fault> {
+        self.check()?;
+        if self.in_flight.is_some() || self.open.is_in_group() {
+            return Ok(());
+        }
+        if self.sealed.is_empty() && (self.open.is_empty() || !self.ring.fits(self.open.extent())) {
+            return self.check_room();
+        }
+        self.place_sealed();
+        if self.sealed.is_empty() && !self.open.is_empty() && self.ring.fits(self.open.extent()) {
+            self.seal();
+            self.place_sealed();
+        }
+        self.start_commit()
+    }
+
+    /// Gives waiting blocks their places, as far as there are any.
+    fn place_sealed(&mut self) {
+        while let Some(block) = self.sealed.front() {
+            let Some((segment, offset)) = self.ring.place(block.extent()) else { break };
+            if let Some(block) = self.sealed.pop_front() {
+                self.sealed_bytes = self.sealed_bytes.saturating_sub(block.record_bytes);
+                self.batch.push(Placed { block, segment, offset });
+            }
+        }
+    }
+
+    fn start_commit(&mut self) -> Result<(), Fault> {
+        if self.batch.is_empty() {
+            return self.check_room();
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.in_flight = Some(batch.iter().map(|placed| placed.block.record_bytes).sum());
+        if let Err(fault) = self.commits.send(batch) {
+            return self.poison(fault);
+        }
+        if self.options.durability == Durability::Memory {
+            self.commits.run_pending();
+        }
+        Ok(())
+    }
+
+    /// Ends the journal when what waits can never get a place.
+    fn check_room(&mut self) -> Result<(), Fault> {
+        if self.uncommitted_bytes() as u64 > self.ring.room_ever() {
+            return self.poison(Fault::Exhausted { dir: self.dir.dir.clone() });
+        }
+        Ok(())
+    }
+
+    /// Collects what the workers finished.
+    ///
+    /// # Errors
+    /// The fault that ended this journal; nothing that was not durable before ever will be.
+    pub fn poll(&mut self) -> Result<Progress, Fault> {
+        self.check()?;
+        let mut progress = Progress::default();
+        loop {
+            match self.commits.take() {
+                Ok(Some(committed)) => self.committed(committed)?,
+                Ok(None) => break,
+                Err(fault) => return self.poison(fault),
+            }
+        }
+        loop {
+            match self.background.take() {
+                Ok(Some(outcome)) => self.outcome(outcome, &mut progress)?,
+                Ok(None) => break,
+                Err(fault) => return self.poison(fault),
+            }
+        }
+        self.send_fetches()?;
+        self.start_checkpoint()?;
+        progress.durable = self.durable;
+        Ok(progress)
+    }
+
+    fn outcome(&mut self, outcome: Outcome, progress: &mut Progress) -> Result<(), Fault> {
+        if let Outcome::Fetched(fetched) = outcome {
+            self.fetches.sent = self.fetches.sent.saturating_sub(1);
+            self.stats.fetched += fetched.records.as_ref().map_or(0, |found| found.len() as u64);
+            progress.fetched.push(fetched);
+            return Ok(());
+        }
+        progress.maintained = true;
+        self.finished(outcome, progress)
+    }
+
+    fn committed(&mut self, committed: Committed) -> Result<(), Fault> {
+        self.in_flight = None;
+        if let Err(fault) = committed.result {
+            return self.poison(fault);
+        }
+        let mut blocks = committed.blocks;
+        {
+            let mut places = lock(&self.places);
+            for placed in &blocks {
+                let range = placed.block.first..placed.block.end();
+                places.note(&placed.segment, range, placed.offset);
+            }
+        }
+        self.stats.commits += 1;
+        for placed in blocks.drain(..) {
+            self.stats.blocks += 1;
+            self.stats.record_bytes += placed.block.record_bytes as u64;
+            self.stats.written_bytes += placed.block.extent();
+            self.durable = placed.block.end();
+            self.tail.push(placed.block, &mut self.pool);
+        }
+        if let Some(taken) = committed.sync {
+            self.stats.sync.record(taken);
+        }
+        self.batch = blocks;
+        Ok(())
+    }
+
+    /// A committed record that is still in memory. `lsn` must be the position of a record.
+    pub fn read_hot(&self, lsn: Lsn) -> Option<RecordRef<'_>> {
+        self.tail.get(lsn)
+    }
+
+    /// Asks for records from disk; the answer comes from [`Journal::poll`]. Reading positions in
+    /// rising order is fast. Records that are not committed yet are waited for.
+    ///
+    /// # Errors
+    /// [`Fault::Busy`] when too many wait, or the fault that ended this journal.
+    pub fn fetch(&mut self, wanted: Vec<Lsn>, token: u64) -> Result<(), Fault> {
+        self.check()?;
+        if self.fetches.waiting.len() >= FETCHES_MAX {
+            return Err(Fault::Busy { max: FETCHES_MAX });
+        }
+        self.fetches.waiting.push_back((wanted, token));
+        self.send_fetches()
+    }
+
+    /// Sends what may be sent, in order: one that waits for a commit holds back those behind it.
+    fn send_fetches(&mut self) -> Result<(), Fault> {
+        while self.fetches.sent < FETCHES_SENT_MAX
+            && let Some((wanted, token)) = self.fetches.waiting.pop_front()
+        {
+            if wanted.iter().any(|lsn| *lsn >= self.durable && *lsn < self.next_lsn()) {
+                self.fetches.waiting.push_front((wanted, token));
+                return Ok(());
+            }
+            self.fetches.sent += 1;
+            if let Err(fault) = self.background.send(Task::Fetch { wanted, token }) {
+                return self.poison(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether publishes may be accepted.
+    pub fn room(&self) -> Room {
+        if self.upkeep.space.is_short() {
+            return Room::Full;
+        }
+        let uncommitted = self.uncommitted_bytes() as u64;
+        let margin = self.options.block_bytes_max();
+        let ever = self.ring.room_ever().saturating_sub(uncommitted);
+        let now = self.ring.room_now().saturating_sub(uncommitted);
+        if ever < self.ring.reserve() || now < margin { Room::Wait } else { Room::Free }
+    }
+
+    /// Does the work that has no thread. Only with [`Workers::Inline`].
+    pub fn run_pending(&mut self) {
+        self.commits.run_pending();
+        self.background.run_pending();
+    }
+
+    /// Gives memory back that only traffic needs; call it when nothing happened for a while.
+    /// Keeps the newest `keep_bytes` of the tail cache.
+    pub fn trim(&mut self, keep_bytes: usize) {
+        self.tail.shrink(keep_bytes);
+        self.pool.clear();
+        if self.open.is_empty() {
+            self.open = Block::new(self.pool.take(), self.open.end());
+        }
+    }
+
+    /// Commits what is open, marks the end as clean and joins the threads. Waits for both, but not
+    /// for a segment: what has no place then was never safe and is gone.
+    ///
+    /// # Errors
+    /// The fault that ended this journal, or an unfinished group.
+    pub fn close(mut self) -> Result<(), Fault> {
+        self.check()?;
+        self.open.drop_group();
+        loop {
+            self.flush()?;
+            if self.in_flight.is_none() {
+                break;
+            }
+            self.wait_commit()?;
+        }
+        // An empty block witnesses that everything before it was durable.
+        if self.options.durability == Durability::Fsync
+            && self.sealed.is_empty()
+            && self.open.is_empty()
+            && self.next_lsn() > Lsn::ZERO
+            && self.ring.fits_active(PAGE as u64)
+            && let Some((segment, offset)) = self.ring.place(PAGE as u64)
+        {
+            let block = Block::new(Vec::new(), self.next_lsn());
+            self.in_flight = Some(0);
+            if let Err(fault) = self.commits.send(vec![Placed { block, segment, offset }]) {
+                return self.poison(fault);
+            }
+            self.wait_commit()?;
+        }
+        Ok(())
+    }
+
+    fn wait_commit(&mut self) -> Result<(), Fault> {
+        match self.commits.wait() {
+            Ok(committed) => self.committed(committed),
+            Err(fault) => self.poison(fault),
+        }
+    }
+
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> Stats {
+        let (mut files, mut bytes) = (0, 0);
+        for survivor in lock(&self.places).survivors() {
+            files += 1;
+            bytes += survivor.file_bytes();
+        }
+        let segments = self.ring.total() as u64;
+        let checkpoint_bytes = self.upkeep.checkpoint_bytes();
+        Stats {
+            segments,
+            segments_ready: self.ring.ready.len() as u64,
+            survivor_files: files,
+            survivor_bytes: bytes,
+            checkpoint: self.upkeep.checkpoint(),
+            checkpoint_bytes,
+            cache_bytes: self.tail.bytes() as u64,
+            disk_bytes: segments * self.options.segment_bytes + bytes + checkpoint_bytes,
+            free_bytes: self.upkeep.space.free_bytes(),
+            ..self.stats
+        }
+    }
+}
