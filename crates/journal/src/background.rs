@@ -34,6 +34,21 @@ pub(crate) enum Task {
     Checkpoint { mark: Mark, state: WriteState, sync: Vec<Arc<Segment>>, old: Option<Lsn> },
 }
 
+impl Task {
+    /// Up to where the log must be durable before the job may start, if it was chosen when the
+    /// log ended at `end`.
+    pub(crate) fn barrier(&self, end: Lsn) -> Lsn {
+        match self {
+            Self::Survive { .. } | Self::Compact { .. } => end,
+            Self::Fetch { .. }
+            | Self::Prepare(_)
+            | Self::Recycle(..)
+            | Self::Discard(_)
+            | Self::Checkpoint { .. } => Lsn::ZERO,
+        }
+    }
+}
+
 /// Which records to copy, and into what.
 pub(crate) struct Copy {
     pub(crate) generation: u64,

@@ -226,6 +226,16 @@ impl Journal {
             && !self.upkeep.is_busy()
     }
 
+    /// A commit is with the commit thread; what is appended now goes with the next one.
+    pub fn is_committing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Start of what no commit has taken yet: later positions become durable together.
+    pub fn open_lsn(&self) -> Lsn {
+        self.sealed.front().map_or(self.open.first, |block| block.first)
+    }
+
     /// Bytes that are not committed yet: open, sealed and in flight.
     pub fn uncommitted_bytes(&self) -> usize {
         self.open.record_bytes + self.sealed_bytes + self.in_flight.unwrap_or(0)

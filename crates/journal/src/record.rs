@@ -67,15 +67,21 @@ impl Records {
         self.entries.is_empty()
     }
 
+    /// The answered position with this index, as [`Records::iter`] shows it.
+    pub fn get(&self, index: usize) -> Option<(Lsn, Option<RecordRef<'_>>)> {
+        let entry = self.entries.get(index)?;
+        Some((entry.lsn, self.record(entry)))
+    }
+
+    fn record(&self, entry: &Entry) -> Option<RecordRef<'_>> {
+        let (kind, range) = entry.found.clone()?;
+        let payload = self.bytes.get(range)?;
+        Some(RecordRef { lsn: entry.lsn, kind, payload })
+    }
+
     /// Each answered position with its record; `None` when the record is gone, which happens to
     /// those that [`crate::Liveness`] no longer named.
     pub fn iter(&self) -> impl Iterator<Item = (Lsn, Option<RecordRef<'_>>)> {
-        self.entries.iter().map(|entry| {
-            let record = entry.found.as_ref().and_then(|(kind, range)| {
-                let payload = self.bytes.get(range.clone())?;
-                Some(RecordRef { lsn: entry.lsn, kind: *kind, payload })
-            });
-            (entry.lsn, record)
-        })
+        self.entries.iter().map(|entry| (entry.lsn, self.record(entry)))
     }
 }

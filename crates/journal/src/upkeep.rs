@@ -82,6 +82,9 @@ pub(crate) struct Upkeep {
     checkpoint_bytes: u64,
     /// A checkpoint that waits for its log to be durable, or for the worker.
     waiting: Option<(Lsn, WriteState)>,
+    /// A job whose list of needed records counts settlements that are not durable yet. It starts
+    /// when the log is durable up to this position: a crash before must still find what it drops.
+    held: Option<(Lsn, Task)>,
     /// The next survivor file's.
     generation: u64,
     exams: BTreeMap<u64, Exam>,
@@ -97,6 +100,7 @@ impl Upkeep {
             checkpoint,
             checkpoint_bytes,
             waiting: None,
+            held: None,
             generation,
             exams: BTreeMap::new(),
             examined: (0, Lsn::ZERO),
@@ -126,7 +130,7 @@ impl Journal {
     pub fn maintain(&mut self, live: &dyn Liveness) -> Result<(), Fault> {
         self.check()?;
         if self.upkeep.job != Job::None {
-            return Ok(());
+            return self.start_held();
         }
         self.look_at_disk()?;
         if self.upkeep.space.pauses() {
@@ -137,12 +141,25 @@ impl Journal {
             return Ok(());
         }
         if let Some(task) = self.choose(live) {
-            return self.start(Job::Other, task);
+            self.upkeep.job = Job::Other;
+            self.upkeep.held = Some((task.barrier(self.next_lsn()), task));
+            return self.start_held();
         }
         if !self.checkpoint_due() {
             self.upkeep.space.succeeded();
         }
         Ok(())
+    }
+
+    /// Starts the held job once what it relies on is durable.
+    fn start_held(&mut self) -> Result<(), Fault> {
+        match self.upkeep.held.take() {
+            Some((barrier, task)) if barrier <= self.durable => self.start(Job::Other, task),
+            held => {
+                self.upkeep.held = held;
+                Ok(())
+            }
+        }
     }
 
     fn start(&mut self, job: Job, task: Task) -> Result<(), Fault> {

@@ -1,1 +1,21 @@
-//! placeholder
+//! The commit pipeline: requests in, outputs out, each only once it is durable.
+//!
+//! Lives here: [`Node`] with [`Node::submit`] (append + apply) and [`Node::commit`] (the end of a
+//! turn: sync, release, upkeep), the mailboxes that hold outputs back, recovery. Not here: what
+//! requests mean (`engine`), files (`journal`), sockets (`net`). Called by the binary, from one
+//! thread. A cluster will be a second implementation of the same face.
+
+mod alarm;
+mod clock;
+mod cold;
+mod log;
+mod mailbox;
+mod node;
+mod recovery;
+mod upkeep;
+
+pub use alarm::Alarm;
+pub use clock::Entropy;
+pub use engine::{Login, SessionInfo};
+pub use node::{Commit, Node};
+pub use recovery::{Options, Recovered, Startup};

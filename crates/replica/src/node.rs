@@ -1,0 +1,456 @@
+//! [`Node`]: the solo pipeline. A request is appended and applied at once ([`Node::submit`]); what
+//! follows from it waits in mailboxes until the log is durable that far ([`Node::commit`] moves
+//! the watermark, [`Node::collect`] hands outputs over). Nothing here blocks.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use engine::{Effects, Engine, Handout, Login, Place, Push, Read, Resume, SessionInfo};
+use journal::{Fault, Room};
+use model::{Delivery, Envelope, Event, Lsn, Millis, Output, Reply, Request, SessionId};
+
+use crate::alarm::{Alarm, Alarms};
+use crate::clock::{Clock, Entropy};
+use crate::cold;
+use crate::log::CommitLog;
+use crate::mailbox::{Item, Mailbox, Mailboxes, post};
+use crate::upkeep::Upkeep;
+
+/// Uncommitted log bytes above which publishers are not read from.
+const UNCOMMITTED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Outputs waiting in one mailbox above which its session is not read from.
+const WAITING_MAX: usize = 16 * 1024;
+/// Records nobody waits for (acknowledgements) are flushed after this time.
+const LAZY_SYNC_MS: u64 = 5;
+
+/// The engine, its log and the outputs that wait for it.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) engine: Engine,
+    pub(crate) log: CommitLog,
+    pub(crate) mailboxes: Mailboxes,
+    /// Sessions with outputs that wait for a commit.
+    listed: Vec<SessionId>,
+    effects: Effects,
+    /// Stored messages the engine asked for.
+    pub(crate) reads: VecDeque<Read>,
+    logins: Vec<Login>,
+    clock: Clock,
+    alarms: Alarms,
+    /// Somebody waits for the records in the open block.
+    pub(crate) is_sync_wanted: bool,
+    /// When the oldest record that nobody waits for was appended.
+    lazy_since: Option<Millis>,
+    pub(crate) upkeep: Upkeep,
+    is_congested: bool,
+}
+
+/// What the end of a turn found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Call [`Node::commit`] again at this time at the latest.
+    pub deadline: Option<Millis>,
+}
+
+impl Node {
+    pub(crate) fn new(engine: Engine, log: CommitLog, entropy: Entropy) -> Self {
+        Self {
+            engine,
+            log,
+            mailboxes: Mailboxes::default(),
+            listed: Vec::new(),
+            effects: Effects::default(),
+            reads: VecDeque::new(),
+            logins: Vec::new(),
+            clock: Clock::new(entropy),
+            alarms: Alarms::default(),
+            is_sync_wanted: false,
+            lazy_since: None,
+            upkeep: Upkeep::default(),
+            is_congested: false,
+        }
+    }
+
+    /// Recovery is over.
+    pub(crate) fn begin(&mut self, now: Millis) {
+        let at = self.clock.stamp(now);
+        self.engine.recovered(at);
+    }
+
+    /// A client connected; `wake` is called when [`Node::collect`] has something for it.
+    pub fn open_session(&mut self, info: SessionInfo, wake: Rc<dyn Fn()>) -> SessionId {
+        let id = self.mailboxes.open(Mailbox::new(wake));
+        self.engine.open_session(id, info);
+        id
+    }
+
+    /// A client is gone.
+    pub fn close_session(&mut self, now: Millis, id: SessionId) {
+        self.mailboxes.close(id);
+        let at = self.clock.stamp(now);
+        self.engine.close_session(at, id, &mut self.log, &mut self.effects);
+        self.carry_out(now, None);
+    }
+
+    /// Appends and applies requests in order. Their outputs come out of [`Node::collect`].
+    pub fn submit(&mut self, now: Millis, from: SessionId, batch: &mut Vec<Envelope>) {
+        let publishes = batch.iter().any(|envelope| is_publish(&envelope.request));
+        if publishes {
+            self.note_publisher(from);
+        }
+        for envelope in batch.drain(..) {
+            let at = self.clock.stamp(now);
+            self.engine.apply(at, from, envelope, &mut self.log, &mut self.effects);
+            if self.effects.outputs.len() >= 256 {
+                self.carry_out(now, Some(from));
+            }
+        }
+        self.carry_out(now, Some(from));
+    }
+
+    /// The end of a turn: time, sync, release, upkeep, each a named stage.
+    ///
+    /// # Errors
+    /// The first storage fault, and the same one ever after: the process must end.
+    pub fn commit(&mut self, now: Millis) -> Result<Commit, Fault> {
+        self.tick(now);
+        self.sync(now)?;
+        self.poll(now)?;
+        self.release();
+        self.read_for_engine(now)?;
+        self.keep_up()?;
+        self.watch_room();
+        self.log.check()?;
+        Ok(Commit { deadline: self.next_deadline() })
+    }
+
+    /// Applies what is due.
+    fn tick(&mut self, now: Millis) {
+        let at = self.clock.stamp(now);
+        if self.engine.next_deadline().is_some_and(|due| due <= at.now) {
+            self.engine.tick(at, &mut self.log, &mut self.effects);
+            self.carry_out(now, None);
+        }
+    }
+
+    /// Hands the open block to the commit thread when somebody waits for it or it is old enough.
+    /// While a commit is in flight this does nothing: the next batch gathers.
+    fn sync(&mut self, now: Millis) -> Result<(), Fault> {
+        self.log.check()?;
+        let is_due = self.lazy_since.is_some_and(|since| now >= since.plus(LAZY_SYNC_MS));
+        if (self.is_sync_wanted || is_due) && !self.log.journal.is_committing() {
+            self.log.journal.flush()?;
+            self.is_sync_wanted = false;
+            self.lazy_since =
+                (self.log.journal.open_lsn() < self.log.journal.next_lsn()).then_some(now);
+        }
+        Ok(())
+    }
+
+    /// Collects what the journal's threads finished.
+    fn poll(&mut self, now: Millis) -> Result<(), Fault> {
+        let was = self.log.journal.durable();
+        let progress = self.log.journal.poll()?;
+        self.upkeep.note(&progress);
+        for fetched in progress.fetched {
+            self.take_fetched(now, fetched)?;
+        }
+        if self.log.journal.durable() > was {
+            self.sync(now)?;
+        }
+        Ok(())
+    }
+
+    /// Wakes every session whose first output may go out now.
+    fn release(&mut self) {
+        let durable = self.log.journal.durable();
+        let mailboxes = &mut self.mailboxes;
+        self.listed.retain(|id| {
+            let Some(mailbox) = mailboxes.get_mut(*id) else { return false };
+            if !mailbox.is_ready(durable) {
+                return true;
+            }
+            mailbox.is_listed = false;
+            (mailbox.wake)();
+            false
+        });
+    }
+
+    /// Hands released outputs to `sink`, in order, until it says stop with `Ok(false)`. Returns
+    /// whether more could be taken now.
+    ///
+    /// # Errors
+    /// What `sink` returned.
+    pub fn collect<E>(
+        &mut self,
+        now: Millis,
+        id: SessionId,
+        sink: &mut dyn FnMut(Output<'_>) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let mut bytes = 0_u64;
+        let outcome = self.hand_over(id, &mut bytes, sink);
+        if bytes > 0 && self.engine.taken(id, bytes) {
+            let at = self.clock.stamp(now);
+            self.engine.resume(at, Resume::Room(id), &mut self.log, &mut self.effects);
+            self.carry_out(now, Some(id));
+        }
+        outcome
+    }
+
+    fn hand_over<E>(
+        &mut self,
+        id: SessionId,
+        bytes: &mut u64,
+        sink: &mut dyn FnMut(Output<'_>) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let durable = self.log.journal.durable();
+        let Some(mailbox) = self.mailboxes.get_mut(id) else { return Ok(false) };
+        while let Some((gate, item)) = mailbox.items.pop_front() {
+            if gate > durable {
+                mailbox.items.push_front((gate, item));
+                if !std::mem::replace(&mut mailbox.is_listed, true) {
+                    self.listed.push(id);
+                }
+                self.is_sync_wanted = true;
+                return Ok(false);
+            }
+            let handout = match &item {
+                Item::Push(Push::Deliver { delivery, .. } | Push::Got { delivery, .. }) => delivery,
+                Item::Push(_) | Item::Published { .. } => {
+                    if !sink(plain(item))? {
+                        return Ok(true);
+                    }
+                    continue;
+                }
+            };
+            let Some(payload) = cold::payload(&self.log.journal, &mut mailbox.cold, handout) else {
+                mailbox.items.push_front((gate, item));
+                cold::fetch(&mut self.log, mailbox, id);
+                return Ok(false);
+            };
+            *bytes = bytes.saturating_add(u64::from(handout.bytes));
+            if !sink(delivered(&item, handout, payload))? {
+                return Ok(true);
+            }
+        }
+        mailbox.shrink();
+        Ok(false)
+    }
+
+    /// Whether the session must not be read from for now.
+    #[must_use]
+    pub fn is_paused(&self, id: SessionId) -> bool {
+        self.mailboxes.get(id).is_some_and(|mailbox| {
+            mailbox.is_blocked
+                || mailbox.items.len() > WAITING_MAX
+                || (mailbox.is_publisher && self.is_congested)
+        })
+    }
+
+    /// Raises or clears an alarm.
+    pub fn set_alarm(&mut self, alarm: Alarm, is_on: bool) {
+        if !self.alarms.set(alarm, is_on) {
+            return;
+        }
+        tracing::warn!(alarm = alarm.reason(), is_on, "resource alarm");
+        if self.alarms.first().is_some() {
+            return;
+        }
+        let (sealed, durable) = (self.log.journal.open_lsn(), self.log.journal.durable());
+        for (_, mailbox) in self.mailboxes.iter_mut() {
+            if std::mem::take(&mut mailbox.is_blocked) {
+                mailbox.push(sealed, durable, Push::Blocked(None));
+                (mailbox.wake)();
+            }
+        }
+    }
+
+    /// The alarm to show, if any is on.
+    #[must_use]
+    pub fn alarm(&self) -> Option<Alarm> {
+        self.alarms.first()
+    }
+
+    /// Asks every session to end.
+    pub fn shut_down(&mut self, reason: &'static str) {
+        let (sealed, durable) = (self.log.journal.open_lsn(), self.log.journal.durable());
+        for (_, mailbox) in self.mailboxes.iter_mut() {
+            mailbox.push(sealed, durable, Push::Shutdown(reason));
+            (mailbox.wake)();
+        }
+    }
+
+    /// Logins that wait for their password to be checked; answer with [`Node::verified`].
+    pub fn take_logins(&mut self) -> Vec<Login> {
+        std::mem::take(&mut self.logins)
+    }
+
+    /// The answer to a login.
+    pub fn verified(&mut self, now: Millis, login: &Login, is_ok: bool) {
+        let at = self.clock.stamp(now);
+        let what = Resume::Verified { session: login.session, token: login.token, is_ok };
+        self.engine.resume(at, what, &mut self.log, &mut self.effects);
+        self.carry_out(now, None);
+    }
+
+    /// Resumes the engine with a record it asked for.
+    pub(crate) fn resume_with(&mut self, now: Millis, read: Read, payload: &[u8]) {
+        let at = self.clock.stamp(now);
+        let what = Resume::Record { token: read.token, lsn: read.lsn, payload };
+        self.engine.resume(at, what, &mut self.log, &mut self.effects);
+        self.carry_out(now, None);
+    }
+
+    /// Whether [`Node::commit`] has something to do now: a batch to cut or a read to serve.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        (self.is_sync_wanted && !self.log.journal.is_committing()) || !self.reads.is_empty()
+    }
+
+    /// Open sessions.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.mailboxes.count()
+    }
+
+    /// The journal, for figures.
+    #[must_use]
+    pub const fn journal(&self) -> &journal::Journal {
+        &self.log.journal
+    }
+
+    /// The engine, for figures.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Sorts effects into mailboxes. Sessions other than `from` are woken; `from` collects anyway.
+    fn carry_out(&mut self, now: Millis, from: Option<SessionId>) {
+        let (sealed, durable) = (self.log.journal.open_lsn(), self.log.journal.durable());
+        for output in self.effects.outputs.drain(..) {
+            let id = output.session;
+            self.is_sync_wanted |= output.gate > durable;
+            let Some(is_ready) = post(&mut self.mailboxes, sealed, durable, output) else {
+                continue;
+            };
+            let Some(mailbox) = self.mailboxes.get_mut(id) else { continue };
+            if is_ready {
+                if from != Some(id) && mailbox.items.len() == 1 {
+                    (mailbox.wake)();
+                }
+            } else if !std::mem::replace(&mut mailbox.is_listed, true) {
+                self.listed.push(id);
+            }
+        }
+        if !self.effects.reads.is_empty() {
+            self.reads.extend(self.effects.reads.drain(..));
+            self.is_sync_wanted = true;
+        }
+        self.logins.append(&mut self.effects.logins);
+        if self.lazy_since.is_none() && self.log.journal.open_lsn() < self.log.journal.next_lsn() {
+            self.lazy_since = Some(now);
+        }
+    }
+
+    /// Remembers who publishes, and tells them when something is short.
+    fn note_publisher(&mut self, id: SessionId) {
+        let Some(mailbox) = self.mailboxes.get_mut(id) else { return };
+        mailbox.is_publisher = true;
+        if let Some(alarm) = self.alarms.first()
+            && !std::mem::replace(&mut mailbox.is_blocked, true)
+        {
+            let durable = self.log.journal.durable();
+            mailbox.push(self.log.journal.open_lsn(), durable, Push::Blocked(Some(alarm.reason())));
+        }
+    }
+
+    /// Holds publishers back while the log has no room or a commit is far behind.
+    fn watch_room(&mut self) {
+        let room = self.log.journal.room();
+        self.set_alarm(Alarm::Disk, room == Room::Full);
+        let is_congested =
+            room != Room::Free || self.log.journal.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX;
+        if self.is_congested && !is_congested {
+            for (_, mailbox) in self.mailboxes.iter_mut() {
+                if mailbox.is_publisher {
+                    (mailbox.wake)();
+                }
+            }
+        }
+        self.is_congested = is_congested;
+    }
+
+    fn next_deadline(&self) -> Option<Millis> {
+        let lazy = self.lazy_since.map(|since| since.plus(LAZY_SYNC_MS));
+        match (self.engine.next_deadline(), lazy) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+const fn is_publish(request: &Request) -> bool {
+    matches!(request, Request::Publish(_) | Request::Commit(_))
+}
+
+/// An output that carries no stored message.
+fn plain(item: Item) -> Output<'static> {
+    match item {
+        Item::Published { channel, count } => Output::Reply {
+            channel,
+            ticket: model::Ticket::default(),
+            reply: Reply::Published { count },
+        },
+        Item::Push(Push::Reply { channel, ticket, reply }) => {
+            Output::Reply { channel, ticket, reply }
+        }
+        Item::Push(Push::Published { channel }) => Output::Reply {
+            channel,
+            ticket: model::Ticket::default(),
+            reply: Reply::Published { count: 1 },
+        },
+        Item::Push(Push::Cancelled { channel, consumer }) => {
+            Output::Event(Event::Cancelled { channel, consumer })
+        }
+        Item::Push(Push::Blocked(reason)) => Output::Event(Event::Blocked(reason)),
+        Item::Push(Push::Shutdown(reason)) => Output::Event(Event::Shutdown(reason)),
+        Item::Push(Push::Deliver { .. } | Push::Got { .. }) => {
+            Output::Event(Event::Shutdown("a delivery lost its message"))
+        }
+    }
+}
+
+/// An output with the stored message it refers to.
+fn delivered<'a>(item: &Item, handout: &Handout, payload: &'a [u8]) -> Output<'a> {
+    let delivery = Delivery {
+        channel: handout.channel,
+        tag: handout.tag,
+        is_redelivered: handout.is_redelivered,
+        returns: handout.returns,
+        message: engine::message(payload).unwrap_or_default(),
+    };
+    Output::Event(match item {
+        Item::Push(Push::Got { ticket, ready, .. }) => {
+            Event::Got { ticket: *ticket, delivery, ready: *ready }
+        }
+        Item::Push(Push::Deliver { consumer, .. }) => {
+            Event::Deliver { consumer: *consumer, delivery }
+        }
+        Item::Push(_) | Item::Published { .. } => Event::Shutdown("not a delivery"),
+    })
+}
+
+/// Where the message of a delivery is and how long its body, when it is in the log.
+pub(crate) const fn log_place(item: &Item) -> Option<(Lsn, u32)> {
+    match item {
+        Item::Push(Push::Deliver { delivery, .. } | Push::Got { delivery, .. }) => {
+            if let Place::Log(lsn) = delivery.place {
+                Some((lsn, delivery.bytes))
+            } else {
+                None
+            }
+        }
+        Item::Push(_) | Item::Published { .. } => None,
+    }
+}
