@@ -11,4 +11,7 @@
 )]
 
 mod basics;
+mod crashes;
+mod owner;
 mod rig;
+mod survivors;

@@ -1,0 +1,142 @@
+//! Power fails at every single disk operation; what was promised is there afterwards.
+//!
+//! Lives here: the exhaustive crash test and the process-kill variants. Not here: damage to bytes
+//! that were durable (`damage.rs`).
+
+use journal::Fault;
+use journal::disk::FaultyDisk;
+
+use crate::owner::Owner;
+use crate::rig::open;
+
+/// A story with segment rolls, checkpoints, survivor passes and compaction. Stops at the first
+/// fault, which is the power failing.
+fn story(disk: &FaultyDisk, owner: &mut Owner) -> Result<(), Fault> {
+    let (mut journal, _) = open(disk)?;
+    let mut kept = Vec::new();
+    for number in 0_usize..90 {
+        let lsn = owner.publish(&mut journal, 4000 + 37 * number)?;
+        owner.turn(&mut journal)?;
+        match number % 6 {
+            0 => kept.push(lsn),
+            1 | 2 => {
+                owner.exchange(&mut journal, lsn, 100).map(|lsn| kept.push(lsn))?;
+            }
+            _ => owner.settle(&mut journal, lsn)?,
+        }
+        if number % 7 == 0 {
+            owner.turn(&mut journal)?;
+        }
+        if number % 20 == 10 {
+            // Several blocks in one commit, some of them across the end of a segment.
+            for _ in 0..7 {
+                owner.publish(&mut journal, 9000)?;
+            }
+            owner.turn(&mut journal)?;
+            owner.turn(&mut journal)?;
+        }
+    }
+    // Thin out what survived, so that files are rewritten and removed.
+    for lsn in kept.iter().take(kept.len() * 4 / 5) {
+        owner.settle(&mut journal, *lsn)?;
+    }
+    for _ in 0..25 {
+        owner.turn(&mut journal)?;
+    }
+    journal.close()
+}
+
+/// The recovered journal must go on as if nothing had happened, and survive being reopened.
+fn go_on(mut owner: Owner, disk: &FaultyDisk) {
+    let mut journal = owner.recover(disk);
+    for _ in 0..6 {
+        owner.publish(&mut journal, 5000).expect("publish");
+        owner.turn(&mut journal).expect("turn");
+    }
+    owner.settle_down(&mut journal).expect("settle down");
+    assert_eq!(journal.durable(), journal.next_lsn());
+    drop(journal);
+    owner.recover(disk);
+}
+
+#[test]
+fn the_story_contains_what_it_should() {
+    let disk = FaultyDisk::new();
+    let mut owner = Owner::default();
+    story(&disk, &mut owner).expect("no fault was planned");
+    let journal = owner.recover(&disk);
+    let stats = journal.stats();
+    assert!(stats.checkpoint.0 > 0, "a checkpoint was written");
+    assert!(stats.survivor_files > 0, "records survived their segment");
+    assert!(journal.next_lsn().0 > 6 * crate::rig::SEGMENT, "the ring turned");
+}
+
+#[test]
+fn power_fails_at_every_operation() {
+    let whole = FaultyDisk::new();
+    story(&whole, &mut Owner::default()).expect("no fault was planned");
+    let operations = whole.operations();
+    assert!(operations > 200, "{operations}");
+    for at in 1..=operations {
+        let disk = FaultyDisk::new();
+        disk.crash_at(at);
+        let mut owner = Owner::default();
+        let ended = story(&disk, &mut owner);
+        assert!(ended.is_err() || at == operations, "operation {at} was not noticed");
+        for seed in [0, 1, at + 1, at + 5000] {
+            let after = disk.after_power_loss(seed);
+            go_on(owner.clone(), &after);
+        }
+    }
+}
+
+#[test]
+fn power_fails_again_while_recovering() {
+    let whole = FaultyDisk::new();
+    story(&whole, &mut Owner::default()).expect("no fault was planned");
+    for at in (10..whole.operations()).step_by(17) {
+        let disk = FaultyDisk::new();
+        disk.crash_at(at);
+        let mut owner = Owner::default();
+        assert!(story(&disk, &mut owner).is_err());
+        let after = disk.after_power_loss(at + 99);
+        for second in 1..12 {
+            let again = after.fork();
+            again.crash_at(second);
+            if let Ok((journal, _)) = open(&again) {
+                drop(journal);
+            }
+            go_on(owner.clone(), &again.after_power_loss(second + at));
+        }
+    }
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_written() {
+    let disk = FaultyDisk::new();
+    let mut owner = Owner::default();
+    let (mut journal, _) = open(&disk).expect("open");
+    for round in 0_usize..40 {
+        for _ in 0..3 {
+            owner.publish(&mut journal, 900).expect("publish");
+        }
+        owner.turn(&mut journal).expect("turn");
+        owner.publish(&mut journal, 10).expect("publish");
+        drop(journal);
+        let (promised, oldest) = (owner.promised, owner.oldest());
+        journal = owner.recover(&disk);
+        assert_eq!(journal.next_lsn(), promised, "what was not committed is not there");
+        if round % 2 == 0 {
+            owner.settle(&mut journal, oldest.expect("one is there")).expect("settle");
+        }
+    }
+}
+
+#[test]
+fn short_writes_are_finished() {
+    let disk = FaultyDisk::new();
+    disk.write_short(true);
+    let mut owner = Owner::default();
+    story(&disk, &mut owner).expect("no fault was planned");
+    owner.recover(&disk);
+}
