@@ -173,6 +173,32 @@ fn the_alternate_takes_what_finds_nothing() {
 }
 
 #[test]
+fn an_exchange_without_bindings_can_change_where_others_lead() {
+    let mut router = router(1);
+    bind(&mut router, &to_queue("amq.fanout", "q1", ""));
+    declare(&mut router, "main", with_alternate(ExchangeKind::Direct, "middle"));
+    routes(&mut router, "main", "k", &[]);
+    declare(&mut router, "middle", with_alternate(ExchangeKind::Direct, "amq.fanout"));
+    routes(&mut router, "main", "k", &[1]);
+    router.delete_exchange(b"middle", Cascade::Follow);
+    routes(&mut router, "main", "k", &[]);
+}
+
+#[test]
+fn a_queue_and_an_exchange_may_share_a_name() {
+    let mut router = router(1);
+    declare(&mut router, "q1", spec(ExchangeKind::Fanout));
+    router.declare_queue(bytes("q2"), QueueId(2));
+    bind(&mut router, &to_queue("q1", "q2", ""));
+    bind(&mut router, &to_queue("amq.direct", "q1", "a"));
+    bind(&mut router, &to_exchange("amq.direct", "q1", "a"));
+    routes(&mut router, "amq.direct", "a", &[1, 2]);
+    let removed = router.remove_queue(b"q1", Cascade::Follow);
+    assert_eq!(removed.bindings.len(), 1);
+    routes(&mut router, "amq.direct", "a", &[2]);
+}
+
+#[test]
 fn alternates_in_a_circle_end() {
     let mut router = router(1);
     declare(&mut router, "a", with_alternate(ExchangeKind::Direct, "b"));

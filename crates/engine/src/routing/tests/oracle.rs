@@ -148,9 +148,9 @@ fn link(source: usize, is_queue: bool, destination: usize, key: usize) -> Bindin
     }
 }
 
-fn perform(router: &mut Router, naive: &mut Naive, step: Step) {
+fn perform(router: &mut Router, naive: &mut Naive, step: &Step) {
     let before = naive.sources();
-    match step {
+    match *step {
         Step::Declare { name, kind, alternate, is_auto_delete } => {
             let kind = [ExchangeKind::Direct, ExchangeKind::Fanout, ExchangeKind::Topic][kind];
             let alternate = alternate.map(|name| bytes(NAMES[name]));
@@ -221,7 +221,7 @@ proptest! {
             naive.queues.insert(bytes(&format!("q{id}")), id);
         }
         for step in steps {
-            perform(&mut router, &mut naive, step);
+            perform(&mut router, &mut naive, &step);
             let bindings: BTreeSet<_> = router.bindings().cloned().collect();
             prop_assert_eq!(&bindings, &naive.bindings);
             let names: Vec<_> = router
