@@ -76,7 +76,8 @@ impl Router {
     /// Whether a binding may be added; `Exists` when it is there already.
     ///
     /// # Errors
-    /// `AccessRefused` when an end is the default exchange, `NotFound` for a missing end,
+    /// `AccessRefused` when an end is the default exchange, `NotFound` for a missing end (the
+    /// source first),
     /// `Inequivalent` for an `x-match` or a weight that says nothing.
     pub(crate) fn check_bind(&self, binding: &Binding) -> Result<Declared, Refusal> {
         check_ends(binding)?;

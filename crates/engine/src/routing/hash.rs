@@ -6,8 +6,9 @@
 //! binding.
 //!
 //! Deviation(AMQP-101): the keys of `x-consistent-hash` fall on other queues than `RabbitMQ`'s
-//! hash would choose (shares by weight are the same). `hash-property` is not read: such an exchange
-//! spreads by routing key.
+//! hash would choose (shares by weight are the same). Of two bindings to one destination the
+//! heavier counts, not the first. `hash-property` is not read: such an exchange spreads by routing
+//! key.
 
 use bytes::Bytes;
 use model::table::{find, put_value};

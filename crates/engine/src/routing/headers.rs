@@ -111,22 +111,43 @@ fn sorted(table: &[u8]) -> Vec<(&[u8], Value<'_>)> {
     entries
 }
 
-/// Whether a message's value satisfies a binding's: no value asks only for presence, integers
-/// compare by value whatever their width.
+/// Whether a message's value satisfies a binding's: no value asks only for presence, numbers
+/// compare by value and strings by content, whichever type carries them; a boolean is no number.
+/// Source: observed, RabbitMQ 3.10.8.
 fn is_equal(wanted: Value<'_>, found: Value<'_>) -> bool {
-    match wanted {
-        Value::Void => true,
-        Value::Int(_) | Value::Uint(_) => {
-            found.as_integer().is_some() && wanted.as_integer() == found.as_integer()
+    match (wanted, found) {
+        (Value::Void, _) => true,
+        (Value::Text(a) | Value::Bytes(a), Value::Text(b) | Value::Bytes(b)) => a == b,
+        (Value::Float(float), other) | (other, Value::Float(float))
+            if let Some(number) = whole(other) =>
+        {
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "too large saturates: no 64-bit number"
+            )]
+            let rounded = float as i128;
+            float.fract() == 0.0 && rounded == number
         }
+        (a, b) => match (whole(a), whole(b)) {
+            (Some(a), Some(b)) => a == b,
+            (None | Some(_), None) | (None, Some(_)) => a == b,
+        },
+    }
+}
+
+/// The number of anything that carries a whole one.
+fn whole(value: Value<'_>) -> Option<i128> {
+    match value {
+        Value::Int(number) => Some(number.into()),
+        Value::Uint(number) | Value::Timestamp(number) => Some(number.into()),
         Value::Bool(_)
         | Value::Float(_)
         | Value::Decimal(..)
         | Value::Text(_)
         | Value::Bytes(_)
         | Value::Array(_)
-        | Value::Timestamp(_)
-        | Value::Table(_) => wanted == found,
+        | Value::Table(_)
+        | Value::Void => None,
     }
 }
 

@@ -73,7 +73,15 @@ fn values() {
         (Value::Bool(true), Value::Int(1), false),
         (Value::Float(0.5), Value::Float(0.5), true),
         (Value::Timestamp(9), Value::Timestamp(9), true),
-        (Value::Timestamp(9), Value::Int(9), false),
+        (Value::Timestamp(9), Value::Int(9), true),
+        (Value::Int(5), Value::Float(5.0), true),
+        (Value::Float(5.0), Value::Int(5), true),
+        (Value::Float(5.5), Value::Int(5), false),
+        (Value::Float(f64::NAN), Value::Int(0), false),
+        (Value::Float(1e300), Value::Int(i64::MAX), false),
+        (Value::Int((1 << 53) + 1), Value::Float(9_007_199_254_740_992.0), false),
+        (Value::Bytes(b"a"), Value::Text(b"a"), true),
+        (Value::Int(0), Value::Void, false),
         (Value::Table(&nested), Value::Table(&nested), true),
     ] {
         assert_eq!(is_match(&[("k", wanted)], &[("k", found)]), expected, "{wanted:?} {found:?}");
