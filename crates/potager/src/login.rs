@@ -277,7 +277,7 @@ mod tests {
             failures.add(7, now);
         }
         assert_eq!(failures.delay(7, now), DELAY_MAX, "a delay ends");
-        let much_later = now + Duration::from_secs(3600);
+        let much_later = now + Duration::from_hours(1);
         assert_eq!(failures.delay(7, much_later), Duration::ZERO, "everything is forgiven");
     }
 

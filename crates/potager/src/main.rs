@@ -4,13 +4,17 @@
 //! assembled server (`serve/`), the HTTP door (`http/`).
 
 mod banner;
+mod bench;
 mod cli;
+mod client;
 mod commands;
 mod exit;
+mod http;
 mod logging;
 mod login;
 mod output;
 mod password;
+mod serve;
 
 use std::process::ExitCode;
 

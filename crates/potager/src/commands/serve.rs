@@ -22,5 +22,5 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = args.settings.resolve()?.settings;
     logging::start(&settings.logging)?;
-    anyhow::bail!("there is no server in this build to open {}", settings.data_dir.display())
+    crate::serve::run(settings)
 }

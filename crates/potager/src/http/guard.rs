@@ -1,0 +1,131 @@
+//! Who may ask: names in `Host` and `Origin`, the login, and what a user's tags allow. Called by
+//! `handle` before anything is done.
+
+use base64ct::{Base64, Encoding};
+use bytes::Bytes;
+use model::{Credentials, Reply, Request as Ask};
+use net::http::{HeaderMap, Method, Request, StatusCode, header};
+
+use super::{Node, render::Failure, route::Action};
+
+/// Longest `Authorization` value that is decoded.
+const LOGIN_BYTES_MAX: usize = 4096;
+/// May do everything.
+const ADMINISTRATOR: &str = "administrator";
+/// May read everything.
+const MONITORING: &str = "monitoring";
+
+/// A user who logged in.
+#[derive(Debug)]
+pub(super) struct User {
+    /// Name.
+    pub(super) name: Bytes,
+    /// Comma-separated.
+    pub(super) tags: Bytes,
+}
+
+/// Refuses requests that a browser was tricked into: on a loopback door only local names may
+/// stand in `Host` (otherwise a foreign name that resolves to 127.0.0.1 would make us a part of
+/// its site), and what changes something must not come from another site.
+///
+/// # Errors
+/// Such a request.
+pub(super) fn check_names(request: &Request<Bytes>, is_loopback: bool) -> Result<(), Failure> {
+    let headers = request.headers();
+    let host =
+        text(headers, header::HOST).or_else(|| request.uri().authority().map(ToString::to_string));
+    if let Some(host) = &host
+        && is_loopback
+        && !is_local(host)
+    {
+        return Err(Failure::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "this door listens on loopback only and answers to localhost, 127.0.0.1 and [::1]",
+        ));
+    }
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    let origin = text(headers, header::ORIGIN);
+    let is_foreign =
+        |origin: &String| origin.split_once("://").map(|(_, place)| place) != host.as_deref();
+    if !is_reading && origin.as_ref().is_some_and(is_foreign) {
+        return Err(Failure::new(StatusCode::FORBIDDEN, "changes from another site are refused"));
+    }
+    Ok(())
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    // A header that is not text is no local name; it must not count as absent.
+    headers.get(name).map(|value| value.to_str().unwrap_or("?").to_owned())
+}
+
+/// `localhost`, names below it, and loopback addresses, with or without port.
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or("", |(address, _)| address),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    let name = name.to_ascii_lowercase();
+    let is_loopback = name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    is_loopback || name == "localhost" || name.ends_with(".localhost")
+}
+
+/// Reads the login of a request: HTTP basic authentication.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub(super) fn login(headers: &HeaderMap, is_loopback: bool) -> Result<Credentials, Failure> {
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(|| Failure::login("log in"))?;
+    let text = value.to_str().ok().filter(|text| text.len() <= LOGIN_BYTES_MAX);
+    let (scheme, encoded) = text
+        .and_then(|text| text.split_once(' '))
+        .ok_or_else(|| Failure::login("the login cannot be read"))?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(Failure::login("only basic authentication is known"));
+    }
+    let decoded = Base64::decode_vec(encoded.trim()).ok();
+    let at = decoded.as_ref().and_then(|bytes| bytes.iter().position(|byte| *byte == b':'));
+    let (Some(decoded), Some(at)) = (decoded, at) else {
+        return Err(Failure::login("the login cannot be read"));
+    };
+    let decoded = Bytes::from(decoded);
+    let (user, password) = (decoded.slice(..at), decoded.slice(at + 1..));
+    Ok(Credentials { user, password, is_loopback })
+}
+
+/// Checks a login with the node.
+///
+/// # Errors
+/// The login is wrong; the answer does not say in which part.
+pub(super) async fn enter<N: Node>(node: &N, login: Credentials) -> Result<User, Failure> {
+    let name = login.user.clone();
+    let reply = node.ask(None, Ask::Authenticate(login)).await;
+    if let Reply::Authenticated { tags } = reply {
+        return Ok(User { name, tags });
+    }
+    Err(Failure::login("login failed"))
+}
+
+/// Administrators may do everything, monitoring users may read, everybody may ask who they are.
+///
+/// # Errors
+/// The user's tags do not allow it.
+pub(super) fn authorize(user: &User, action: &Action) -> Result<(), Failure> {
+    let has = |wanted: &str| {
+        user.tags.split(|byte| *byte == b',').any(|tag| tag.trim_ascii() == wanted.as_bytes())
+    };
+    let is_allowed = match action {
+        Action::WhoAmI => true,
+        Action::Overview | Action::List(_) => has(ADMINISTRATOR) || has(MONITORING),
+        Action::DeleteQueue { .. }
+        | Action::PurgeQueue { .. }
+        | Action::PutUser { .. }
+        | Action::DeleteUser(_)
+        | Action::PutVhost(_)
+        | Action::DeleteVhost(_) => has(ADMINISTRATOR),
+    };
+    if is_allowed {
+        return Ok(());
+    }
+    let text = "the user's tags do not allow this; an administrator can change them";
+    Err(Failure::new(StatusCode::UNAUTHORIZED, text))
+}

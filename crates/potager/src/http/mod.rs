@@ -1,0 +1,87 @@
+//! The HTTP door: metrics, health, and a management API in the shape that `RabbitMQ`'s tools and
+//! scripts know. Off the critical path; nothing here holds a message.
+//!
+//! Lives here: [`handle`], the one road from request to response. Not here: sockets and HTTP
+//! itself (`net::http`), the queue state (asked for through [`Node`]). Which path means what is
+//! `route`, who may do it `guard`, what comes out `render` and `metrics`.
+
+mod desk;
+mod guard;
+mod metrics;
+mod path;
+mod perform;
+mod process;
+mod render;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use std::{future::Future, net::SocketAddr, rc::Rc};
+
+use bytes::Bytes;
+use config::{Durability, Settings};
+use model::{Reply, Request as Ask};
+use net::http::{Request, Response};
+
+pub(crate) use metrics::NodeStats;
+
+use crate::login::Logins;
+
+/// The server behind this door.
+pub(crate) trait Node {
+    /// Asks one thing, in a virtual host when it needs one; always answers.
+    fn ask(&self, vhost: Option<Bytes>, request: Ask) -> impl Future<Output = Reply>;
+    /// The counters of this moment.
+    fn stats(&self) -> NodeStats;
+}
+
+/// What all requests of the door share.
+pub(crate) struct HttpState<N> {
+    node: N,
+    /// Hashes new passwords; logins are checked by the node.
+    logins: Logins,
+    durability: Durability,
+    /// The door listens on a loopback address, so only local names may stand in `Host`.
+    is_loopback: bool,
+}
+
+impl<N: Node> HttpState<N> {
+    pub(crate) fn new(node: N, settings: &Settings) -> Self {
+        Self {
+            node,
+            logins: Logins::new(),
+            durability: settings.durability,
+            is_loopback: settings.http.listen.is_some_and(|at| at.ip().is_loopback()),
+        }
+    }
+}
+
+/// Answers one request; `peer` is the other end of its connection.
+pub(crate) async fn handle<N: Node>(
+    state: Rc<HttpState<N>>,
+    request: Request<Bytes>,
+    peer: SocketAddr,
+) -> Response<Bytes> {
+    match answer(&state, &request, peer).await {
+        Ok(response) => response,
+        Err(failure) => render::failure(&failure),
+    }
+}
+
+async fn answer<N: Node>(
+    state: &HttpState<N>,
+    request: &Request<Bytes>,
+    peer: SocketAddr,
+) -> Result<Response<Bytes>, render::Failure> {
+    guard::check_names(request, state.is_loopback)?;
+    match route::route(request)? {
+        route::Plan::Page(page) => perform::page(state, page).await,
+        route::Plan::Api(action) => {
+            let is_loopback = peer.ip().to_canonical().is_loopback();
+            let login = guard::login(request.headers(), is_loopback)?;
+            let user = guard::enter(&state.node, login).await?;
+            guard::authorize(&user, &action)?;
+            perform::api(state, &user, action).await
+        }
+    }
+}
