@@ -16,8 +16,9 @@ mod publisher;
 mod report;
 mod scan;
 
+pub(crate) use figures::float;
 pub(crate) use plan::{Plan, SCENARIOS, Shape};
-pub(crate) use process::{ServerProcess, cpu_of_this_process};
+pub(crate) use process::ServerProcess;
 pub(crate) use report::Report;
 
 use crate::client::Address;
