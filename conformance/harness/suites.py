@@ -18,12 +18,12 @@ OWN = environment.HERE / "amqp"
 # finds one that happens to run on this machine.
 NO_REDIS = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": "1"}
 
-# Modules of celery's t/integration that need nothing but a broker and the rpc:// result store.
+# Modules of celery's t/integration that talk to a broker and need no result store but rpc://. The
+# order is pytest's own: the modules share one worker in the test process, and disturb each other in
+# any other order.
 CELERY_MODULES = (
-    "test_canvas.py", "test_tasks.py", "test_inspect.py", "test_worker.py", "test_loader.py",
-    "test_serialization.py", "test_security.py", "test_beat.py", "test_logfile_format.py",
-    "test_events_state_memory_leak.py", "test_mem_leak_in_exception_handling.py",
-    "test_upgrade.py", "test_group_chains.py",
+    "test_beat.py", "test_canvas.py", "test_inspect.py", "test_loader.py", "test_security.py",
+    "test_serialization.py", "test_tasks.py", "test_worker.py",
 )
 
 
@@ -67,7 +67,7 @@ SUITES = (
     ),
     Suite(
         "amqp/celery-integration", 1200, lambda: environment.source("celery"),
-        ("-p", "celery.contrib.pytest",
+        ("-p", "celery.contrib.pytest", "-p", "no:rerunfailures",
          *(f"t/integration/{module}" for module in CELERY_MODULES)), _upstream,
         "celery 5.7.0, t/integration over pyamqp:// and rpc://",
     ),
@@ -78,6 +78,13 @@ SUITES = (
     _own("pika-tx", 420, ("test_pika_tx.py",), "pika: transactions, also through kill -9"),
     _own("celery-tasks", 600, ("test_celery_tasks.py",), "Celery: tasks, results, time, canvas"),
     _own("celery-control", 600, ("test_celery_control.py",), "Celery: remote control and events"),
+    _own("celery-bodies", 600, ("test_celery_bodies.py", "test_celery_django.py"),
+         "Celery: serializers, compressions, signatures, pools, Django"),
+    _own("celery-faults", 600, ("test_celery_faults.py",), "Celery: killed workers and servers"),
+    _own("hostile", 600,
+         ("test_hostile_common.py", "test_hostile_frames.py", "test_hostile_methods.py"),
+         "raw sockets: the hostile inputs, table by table"),
+    _own("ledger", 300, ("test_ledger.py",), "confirmed messages through kill -9"),
 )
 
 

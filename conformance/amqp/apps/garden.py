@@ -35,7 +35,7 @@ def make(broker: str, **settings) -> Celery:
     app = Celery("garden", broker=broker, backend=settings.pop("backend", "rpc://"))
     app.conf.update(broker_connection_retry_on_startup=True, **settings)
     if settings.get("security_key"):
-        app.setup_security()
+        app.setup_security(allowed_serializers=["json"])
     register(app)
     return app
 

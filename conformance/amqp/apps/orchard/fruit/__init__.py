@@ -1,0 +1,1 @@
+"""An app of the tutorial project with two tasks."""
