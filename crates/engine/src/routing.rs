@@ -6,7 +6,7 @@
 //! `topic`, `headers` and `hash` knows each kind of exchange, `bindings` is the list, `cache`
 //! remembers answers, `ladder` recognises Celery's delay queues.
 
-#![allow(dead_code, unused_imports, reason = "the virtual host that calls this is being written")]
+#![allow(dead_code, unused_imports, reason = "listings and ladder checks wait for their callers")]
 
 mod bindings;
 mod cache;
@@ -26,13 +26,12 @@ use model::{Binding, DestinationKind, QueueId};
 
 use self::bindings::Bindings;
 use self::cache::Cache;
-pub(crate) use self::change::{Cascade, Removed, RemovedExchange};
+pub(crate) use self::change::{Cascade, Removed};
 pub(crate) use self::check::Declared;
 pub(crate) use self::exchange::Exchange;
 use self::exchange::Exchanges;
-pub(crate) use self::ladder::Ladder;
+pub(crate) use self::walk::RouteRequest;
 use self::walk::Scratch;
-pub(crate) use self::walk::{NoSuchExchange, RouteRequest};
 use crate::map::Map;
 
 /// Exchanges and bindings of one virtual host.

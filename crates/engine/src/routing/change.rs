@@ -53,7 +53,7 @@ impl Router {
     pub(crate) fn delete_exchange(&mut self, name: &[u8], cascade: Cascade) -> Removed {
         let mut removed = Removed::default();
         self.delete_with_bindings(name, &mut removed);
-        self.follow(cascade, 0, &mut removed);
+        self.follow(cascade, &mut removed);
         removed
     }
 
@@ -71,7 +71,7 @@ impl Router {
             self.detach(&binding, &mut removed);
         }
         self.queues.remove(name);
-        self.follow(cascade, 0, &mut removed);
+        self.follow(cascade, &mut removed);
         removed
     }
 
@@ -105,23 +105,26 @@ impl Router {
         let mut removed = Removed::default();
         if self.check_unbind(binding)? {
             self.detach(&Arc::new(binding.clone()), &mut removed);
-            self.follow(cascade, 0, &mut removed);
+            self.follow(cascade, &mut removed);
         }
         Ok(removed)
     }
 
     fn delete_with_bindings(&mut self, name: &[u8], removed: &mut Removed) {
-        let leaving = self.bindings.leaving(name);
         let arriving = self.bindings.arriving(DestinationKind::Exchange, name);
-        // A binding from the exchange to itself is in both lists; the second time finds nothing.
-        for binding in leaving.chain(arriving).cloned().collect::<Vec<_>>() {
+        for binding in arriving.cloned().collect::<Vec<_>>() {
             self.detach(&binding, removed);
         }
+        // Before what leaves it, so that its matcher goes in one piece and not binding by binding.
         self.exchanges.remove(name);
+        for binding in self.bindings.leaving(name).cloned().collect::<Vec<_>>() {
+            self.detach(&binding, removed);
+        }
         self.cache.invalidate();
     }
 
-    /// Takes one binding out of list and matcher while both ends still exist.
+    /// Takes one binding out of the list, and out of its source's matcher if the source exists; the
+    /// destination still does.
     fn detach(&mut self, binding: &Arc<Binding>, removed: &mut Removed) {
         if !self.bindings.remove(binding) {
             return;
@@ -135,10 +138,10 @@ impl Router {
         removed.bindings.push(Arc::clone(binding));
     }
 
-    /// Deletes auto-delete exchanges whose last binding is among the removed ones from `from` on;
-    /// those take further bindings with them, which stand later in the same list.
-    fn follow(&mut self, cascade: Cascade, from: usize, removed: &mut Removed) {
-        let mut at = from;
+    /// Deletes auto-delete exchanges whose last binding is among the removed ones; those take
+    /// further bindings with them, which stand later in the same list.
+    fn follow(&mut self, cascade: Cascade, removed: &mut Removed) {
+        let mut at = 0;
         while cascade == Cascade::Follow
             && let Some(binding) = removed.bindings.get(at)
         {

@@ -41,11 +41,6 @@ impl Ladder<'_> {
             [self.prefix, DELIVERY].concat().into()
         }
     }
-
-    /// The queue in which a real ladder would hold the message first; for `x-death`.
-    pub(crate) fn first_level(&self) -> u32 {
-        self.delay_seconds.ilog2()
-    }
 }
 
 /// Reads exchange and routing key as a ladder's. `None` when they are not, and when there is

@@ -1,4 +1,5 @@
-//! The router as the engine uses it: declarations, walks, cascades, refusals.
+//! The router as the engine uses it: declarations, walks, cascades, refusals, what a restart keeps.
+//! Single rooms have their own tests beside them; `oracle` compares whole topologies.
 
 mod oracle;
 
@@ -6,6 +7,7 @@ use bytes::Bytes;
 use model::table::{Value, put_field};
 use model::{Binding, DestinationKind, ExchangeKind, ExchangeSpec, Noun, QueueId, Refusal};
 
+use super::walk::NoSuchExchange;
 use super::*;
 
 pub(super) fn bytes(text: &str) -> Bytes {

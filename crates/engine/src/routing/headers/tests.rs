@@ -1,4 +1,5 @@
-//! Truth tables of `x-match`, and how values compare.
+//! Truth tables of `x-match`, how values compare, and the merge against looking up each name.
+//! Which exchange is asked at all is the router's and tested there.
 
 use model::QueueId;
 use proptest::prelude::*;
@@ -151,7 +152,8 @@ proptest! {
         let (mut binding, headers) = (entries(&wanted), entries(&found));
         let bound = table(&binding);
         let sent = table(&headers);
-        let mut counted: Vec<_> = wanted.iter().map(|(name, _)| names[usize::from(*name)]).collect();
+        let mut counted: Vec<_> =
+            wanted.iter().map(|(name, _)| names[usize::from(*name)]).collect();
         counted.sort_unstable();
         counted.dedup();
         let mut each = counted.iter().map(|name| {
