@@ -103,7 +103,7 @@ pub struct Handout {
     pub returns: Option<u32>,
     /// Where the message is; [`crate::message`] reads what is there.
     pub place: Place,
-    /// Length of the body in bytes.
+    /// What it weighs against its session: the stored message and a fixed share for frames.
     pub bytes: u32,
 }
 

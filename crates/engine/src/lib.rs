@@ -3,30 +3,101 @@
 //! Lives here: everything that decides. Not here, on purpose: protocols (doors), clocks, files,
 //! threads, randomness. Time and random bits enter with a [`model::Stamp`]; records leave through
 //! [`model::Log`]; everything else leaves through [`Effects`]. Called by `replica` only.
+//!
+//! Rooms: `apply` is where requests enter; `perform` is the durable state and what each record
+//! does to it, alive and at recovery; `record` the persisted layouts. One noun each: `queue`,
+//! `fifo`, `vhost`, `routing`, `channel`, `user`, `delayed`. One verb each: `publish`, `commit`,
+//! `dispatch`, `settle`, `declare`, `dead_letter`, `reply_to`, `timer`, `listing`, `snapshot`.
 
+mod apply;
+mod channel;
+mod commit;
+mod dead_letter;
+mod declare;
+mod delayed;
+mod dispatch;
 mod effects;
+mod fifo;
+mod listing;
 mod map;
+mod perform;
+mod publish;
+mod queue;
+mod record;
+mod reply_to;
 mod routing;
+mod settle;
+mod snapshot;
+mod timer;
+mod topology;
+mod usage;
+mod user;
+mod vhost;
 
-use std::io;
 use std::ops::Range;
 
+use bytes::Bytes;
 pub use effects::{
     Damage, Effects, Handout, Login, Output, Place, Push, Read, Resume, SessionInfo, Usage,
 };
-use model::{Envelope, Limits, Log, Lsn, MessageRef, Millis, SessionId, Stamp};
+use model::{Envelope, Limits, Log, Lsn, MessageRef, Millis, QueueId, SessionId, Stamp};
+pub use snapshot::Snapshot;
+
+use crate::channel::{ConsumerKey, Sessions, Slot, Turn};
+use crate::dead_letter::Graves;
+use crate::map::Map;
+use crate::perform::State;
+use crate::record::Run;
+use crate::timer::Timers;
+use crate::user::Pending;
 
 /// The state machine. One value holds everything of a node.
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
+    state: State,
+    // All below is volatile.
+    sessions: Sessions,
+    timers: Timers,
+    graves: Graves,
+    /// Reply consumers by their address.
+    replies: Map<Bytes, ConsumerKey>,
+    logins: Map<u64, Pending>,
+    /// Due times of delayed messages that are being read, by token.
+    due_reads: Map<u64, u64>,
+    next_token: u64,
+    scratch: Scratch,
+}
+
+/// Buffers kept for their capacity; empty between calls.
+#[derive(Debug, Default)]
+struct Scratch {
+    head: Vec<u8>,
+    targets: Vec<QueueId>,
+    slots: Vec<Slot>,
+    runs: Vec<Run>,
 }
 
 impl Engine {
     /// An engine that has seen nothing.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits }
+        Self::with_state(State::new(), limits)
+    }
+
+    fn with_state(state: State, limits: Limits) -> Self {
+        Self {
+            limits,
+            state,
+            sessions: Sessions::default(),
+            timers: Timers::default(),
+            graves: Graves::default(),
+            replies: Map::default(),
+            logins: Map::default(),
+            due_reads: Map::default(),
+            next_token: 1,
+            scratch: Scratch::default(),
+        }
     }
 
     /// Changes the limits; things that exist already stay.
@@ -36,7 +107,7 @@ impl Engine {
 
     /// A client connected.
     pub fn open_session(&mut self, id: SessionId, info: SessionInfo) {
-        let _ = (id, info);
+        self.sessions.open(id, info);
     }
 
     /// A client is gone: its unsettled deliveries return, its exclusive queues go away.
@@ -47,7 +118,9 @@ impl Engine {
         log: &mut L,
         out: &mut Effects,
     ) {
-        let _ = (at, id, log, out);
+        let turn = &mut Turn { at, log, out };
+        self.end_session(turn, id);
+        self.settle_down(turn);
     }
 
     /// Handles one request. Total: a refusal is a reply.
@@ -59,30 +132,55 @@ impl Engine {
         log: &mut L,
         out: &mut Effects,
     ) {
-        let _ = (at, from, envelope, log, out);
+        let turn = &mut Turn { at, log, out };
+        self.handle(turn, from, envelope);
+        self.settle_down(turn);
     }
 
     /// Goes on with something that waited for an answer from outside.
     pub fn resume<L: Log>(&mut self, at: Stamp, what: Resume<'_>, log: &mut L, out: &mut Effects) {
-        let _ = (at, what, log, out);
+        let turn = &mut Turn { at, log, out };
+        match what {
+            Resume::Record { token, lsn, payload } => {
+                if let Some(due) = self.due_reads.remove(&token) {
+                    self.promote_due(turn, (due, lsn), payload);
+                    self.read_due(turn);
+                } else {
+                    self.bury_read(turn, token, payload);
+                }
+            }
+            Resume::Verified { session, token, is_ok } => {
+                self.finish_login(turn, (session, token), is_ok);
+            }
+            Resume::Room(session) => self.give_room(session),
+        }
+        self.settle_down(turn);
     }
 
-    /// The pipeline passed `bytes` of bodies on to the session's own buffers. Returns whether the
-    /// session was paused and has room again: then call [`Engine::resume`] with `Room`.
+    /// The pipeline passed deliveries with so many [`Handout::bytes`] in all on to the session's
+    /// own buffers. Returns whether the session was paused and has room again: then call
+    /// [`Engine::resume`] with `Room`.
     pub fn taken(&mut self, session: SessionId, bytes: u64) -> bool {
-        let _ = (session, bytes);
-        false
+        let max = u64::from(self.limits.undelivered_bytes_max);
+        let Some(session) = self.sessions.get_mut(session) else { return false };
+        session.undelivered = session.undelivered.saturating_sub(bytes);
+        session.is_paused && session.undelivered <= max / 2
     }
 
     /// Does what is due at `at`; nothing happens early.
     pub fn tick<L: Log>(&mut self, at: Stamp, log: &mut L, out: &mut Effects) {
-        let _ = (at, log, out);
+        let turn = &mut Turn { at, log, out };
+        self.ring(turn);
+        self.read_due(turn);
+        self.settle_down(turn);
     }
 
     /// When [`Engine::tick`] has something to do next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        None
+        let now_if_waiting = self.graves.can_go_on().then_some(0);
+        let times = [self.timers.next(), self.state.delayed.next_due(), now_if_waiting];
+        times.into_iter().flatten().min().map(Millis)
     }
 
     /// Recovery: takes in one record of the log.
@@ -90,68 +188,62 @@ impl Engine {
     /// # Errors
     /// When the record was not written by this engine or an older one.
     pub fn replay(&mut self, lsn: Lsn, kind: u8, payload: &[u8]) -> Result<(), Damage> {
-        let _ = (lsn, kind, payload);
-        Ok(())
+        self.state.replay(lsn, kind, payload)
     }
 
-    /// Recovery ends: after the last replay, before the first request.
+    /// Recovery ends: after the last replay, before the first request. What is in the queues may
+    /// have been delivered before; condemned messages are taken up again; timers are set.
     pub fn recovered(&mut self, at: Stamp) {
-        let _ = at;
-    }
-
-    /// The durable state as it is now; cheap, writing it is not.
-    #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot {}
-    }
-
-    /// Reads a snapshot back, with default limits (see [`Engine::set_limits`]).
-    ///
-    /// # Errors
-    /// When the bytes are not a whole snapshot of this engine or an older one.
-    pub fn restore(bytes: &[u8]) -> Result<Self, Damage> {
-        let _ = bytes;
-        Ok(Self::new(Limits::default()))
+        self.state.woken.clear();
+        let mut ids: Vec<QueueId> = self.state.queues.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(queue) = self.state.queues.get_mut(&id) else { continue };
+            queue.lines_mut().for_each(fifo::Fifo::mark_redelivered);
+            queue.is_woken = false;
+            queue.used_at = at.now.0;
+            self.timers.arm(queue);
+        }
+        for (address, (reason, entry)) in &self.state.condemned {
+            self.graves.add_condemned(*address, *reason, entry.clone());
+        }
     }
 
     /// How much of a stretch of the log is still needed.
     #[must_use]
     pub fn usage(&self, range: Range<Lsn>) -> Usage {
-        let _ = range;
-        Usage::default()
+        self.state.holdings.grains.sum(&range)
     }
 
     /// Addresses of message records in a stretch of the log that are still needed, in order.
     pub fn live(&self, range: Range<Lsn>, out: &mut Vec<Lsn>) {
-        let _ = range;
         out.clear();
+        for (_, line) in self.state.queues.values().flat_map(|queue| queue.lines()) {
+            line.live(&range, out);
+        }
+        let inside = |lsn: &Lsn| range.contains(lsn);
+        let channels = self.sessions.iter().flat_map(|session| session.channels.values());
+        let unsettled = channels.flat_map(|channel| channel.unsettled.iter());
+        out.extend(unsettled.filter_map(|slot| slot.stored.lsn()).filter(inside));
+        let condemned = self.state.condemned.values().map(|(_, entry)| entry);
+        let condemned = condemned.chain(self.graves.entries());
+        out.extend(condemned.filter_map(|entry| entry.stored.lsn()).filter(inside));
+        self.state.delayed.live(&range, out);
+        out.sort_unstable();
+        out.dedup();
     }
 
-    /// A hash of the durable state: equal states, equal hashes.
-    #[must_use]
-    pub fn state_hash(&self) -> u64 {
-        0
-    }
-}
-
-/// The durable state of an engine at one moment, ready to be written on another thread.
-#[derive(Debug)]
-pub struct Snapshot {}
-
-impl Snapshot {
-    /// Writes the snapshot.
-    ///
-    /// # Errors
-    /// As the writer says.
-    pub fn write(self, out: &mut dyn io::Write) -> io::Result<()> {
-        let _ = out;
-        Ok(())
+    fn take_token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
     }
 }
 
 /// Reads a stored message: the payload of a message record, or bytes of [`Place::Memory`].
 #[must_use]
 pub fn message(payload: &[u8]) -> Option<MessageRef<'_>> {
-    let _ = payload;
-    None
+    record::Head::read(payload).map(|head| head.message)
 }
+
+#[cfg(test)]
+mod tests;

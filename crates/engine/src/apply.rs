@@ -1,0 +1,108 @@
+//! Where requests enter: the only match over [`Request`]. What each does is one function in the
+//! file of its verb; here are only the rules that hold for all of them.
+
+use model::{Admin, Envelope, Log, Lsn, Refusal, Reply, Request, SessionId};
+
+use crate::Engine;
+use crate::channel::{Asker, Turn};
+use crate::settle::{End, Which};
+use crate::user::User;
+
+impl Engine {
+    /// Handles a request unless its channel is broken; a refusal breaks a strict channel.
+    pub(crate) fn handle<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        from: SessionId,
+        envelope: Envelope,
+    ) {
+        let Envelope { channel, ticket, request } = envelope;
+        let asker = Asker { session: from, channel, ticket };
+        let is_broken = self.sessions.channel(from, channel).is_some_and(|it| it.is_broken);
+        if is_broken && !matches!(request, Request::CloseChannel) {
+            return;
+        }
+        if let Err(refusal) = self.answer(turn, asker, request) {
+            if let Some(channel) = self.sessions.channel_mut(from, channel) {
+                channel.is_broken |= channel.is_strict;
+            }
+            // What the refusal saw may not be durable yet.
+            let gate = turn.log.next_lsn();
+            turn.reply(asker, gate, Reply::Refused(Box::new(refusal)));
+        }
+    }
+
+    fn answer<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        request: Request,
+    ) -> Result<(), Refusal> {
+        match request {
+            Request::Publish(publish) => self.publish(turn, asker, publish),
+            Request::Ack { tag, is_multiple } => {
+                self.settle(turn, asker, Which { tag, is_multiple }, End::Ack)
+            }
+            Request::Release { tag, is_multiple, is_requeue } => {
+                let end = End::of_release(is_requeue);
+                self.settle(turn, asker, Which { tag, is_multiple }, end)
+            }
+            Request::Commit(ops) => self.commit(turn, asker, ops),
+            Request::Get { queue, no_ack } => self.get(turn, asker, (queue, no_ack)),
+            Request::Consume(consume) => self.consume(turn, asker, *consume),
+            Request::Cancel(id) => self.cancel(turn, asker, id),
+            Request::SetCredit { count, is_channel_wide } => {
+                self.set_credit(turn, asker, (count, is_channel_wide))
+            }
+            Request::Recover => self.recover(turn, asker),
+            Request::DeclareQueue(declare) => self.declare_queue(turn, asker, *declare),
+            Request::LookupQueue(name) => self.lookup_queue(turn, asker, name),
+            Request::DeleteQueue { name, if_unused, if_empty } => {
+                self.delete_queue(turn, asker, (name, if_unused, if_empty))
+            }
+            Request::PurgeQueue(name) => self.purge_queue(turn, asker, &name),
+            Request::DeclareExchange(declare) => self.declare_exchange(turn, asker, *declare),
+            Request::LookupExchange(name) => self.lookup_exchange(turn, asker, name),
+            Request::DeleteExchange { name, if_unused } => {
+                self.delete_exchange(turn, asker, (name, if_unused))
+            }
+            Request::Bind(binding) => self.bind(turn, asker, &binding),
+            Request::Unbind(binding) => self.unbind(turn, asker, &binding),
+            Request::OpenChannel { is_strict } => self.open_channel(turn, asker, is_strict),
+            Request::CloseChannel => {
+                self.end_channel(turn, asker.session, asker.channel);
+                turn.reply(asker, Lsn::ZERO, Reply::Done);
+                Ok(())
+            }
+            Request::OpenVhost(name) => self.open_vhost(turn, asker, name),
+            Request::Authenticate(credentials) => {
+                self.authenticate(turn, asker, credentials);
+                Ok(())
+            }
+            Request::Admin(admin) => self.administer(turn, asker, *admin),
+        }
+    }
+
+    fn administer<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        admin: Admin,
+    ) -> Result<(), Refusal> {
+        match admin {
+            Admin::PutUser { name, password_hash, tags } => {
+                self.put_user(turn, asker, (name, User { hash: password_hash, tags }));
+                Ok(())
+            }
+            Admin::DeleteUser(name) => self.delete_user(turn, asker, name),
+            Admin::PutVhost(name) => self.put_vhost(turn, asker, name),
+            Admin::DeleteVhost(name) => self.delete_vhost(turn, asker, name),
+            Admin::List(listing) => {
+                let rows = self.list(listing);
+                let gate = turn.log.next_lsn();
+                turn.reply(asker, gate, Reply::Listing(rows));
+                Ok(())
+            }
+        }
+    }
+}

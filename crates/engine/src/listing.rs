@@ -1,0 +1,165 @@
+//! Listings for administration: what is there, one row per thing, in a fixed order. Reads only.
+
+use bytes::Bytes;
+use model::{Cell, DestinationKind, ExchangeKind, Listing, QueueKind, Row, VhostId};
+
+use crate::Engine;
+use crate::queue::Queue;
+use crate::routing::Exchange;
+
+fn text(value: &Bytes) -> Cell {
+    Cell::Text(value.clone())
+}
+
+const fn word(value: &'static str) -> Cell {
+    Cell::Text(Bytes::from_static(value.as_bytes()))
+}
+
+const fn count(value: usize) -> Cell {
+    Cell::Number(value as u64)
+}
+
+impl Engine {
+    /// The rows of a listing.
+    pub(crate) fn list(&self, listing: Listing) -> Vec<Row> {
+        match listing {
+            Listing::Users => self.list_users(),
+            Listing::Vhosts => self.list_vhosts(),
+            Listing::Queues => self.list_queues(),
+            Listing::Exchanges => self.list_exchanges(),
+            Listing::Bindings => self.list_bindings(),
+            Listing::Connections => self.list_connections(),
+            Listing::Consumers => self.list_consumers(),
+        }
+    }
+
+    fn vhost_name(&self, id: VhostId) -> Cell {
+        Cell::Text(self.state.vhost(id).map(|vhost| vhost.name.clone()).unwrap_or_default())
+    }
+
+    fn list_users(&self) -> Vec<Row> {
+        let users = self.state.users.iter();
+        users.map(|(name, user)| vec![("name", text(name)), ("tags", text(&user.tags))]).collect()
+    }
+
+    fn list_vhosts(&self) -> Vec<Row> {
+        self.state.vhost_ids.keys().map(|name| vec![("name", text(name))]).collect()
+    }
+
+    fn list_queues(&self) -> Vec<Row> {
+        let mut queues: Vec<&Queue> = self.state.queues.values().map(|queue| &**queue).collect();
+        queues.sort_unstable_by(|a, b| (a.vhost, &a.name).cmp(&(b.vhost, &b.name)));
+        let row = |queue: &&Queue| {
+            let spec = &queue.spec;
+            let kind = match spec.options.kind {
+                QueueKind::Classic => "classic",
+                QueueKind::Quorum => "quorum",
+            };
+            vec![
+                ("name", text(&queue.name)),
+                ("vhost", self.vhost_name(queue.vhost)),
+                ("type", word(kind)),
+                ("durable", Cell::Flag(spec.is_durable)),
+                ("exclusive", Cell::Flag(spec.is_exclusive)),
+                ("auto_delete", Cell::Flag(spec.is_auto_delete)),
+                ("messages_ready", Cell::Number(queue.ready)),
+                ("messages_unacknowledged", Cell::Number(queue.unsettled)),
+                ("messages", Cell::Number(queue.ready + queue.unsettled)),
+                ("message_bytes_ready", Cell::Number(queue.ready_bytes)),
+                ("consumers", Cell::Number(u64::from(queue.consumer_count()))),
+                ("arguments", text(&spec.arguments)),
+            ]
+        };
+        queues.iter().map(row).collect()
+    }
+
+    fn list_exchanges(&self) -> Vec<Row> {
+        let row = |vhost: &Bytes, exchange: &Exchange| {
+            let spec = exchange.spec();
+            let kind = match spec.kind {
+                _ if spec.is_delayed => "x-delayed-message",
+                ExchangeKind::Direct => "direct",
+                ExchangeKind::Fanout => "fanout",
+                ExchangeKind::Topic => "topic",
+                ExchangeKind::Headers => "headers",
+                ExchangeKind::ConsistentHash => "x-consistent-hash",
+            };
+            vec![
+                ("name", text(exchange.name())),
+                ("vhost", text(vhost)),
+                ("type", word(kind)),
+                ("durable", Cell::Flag(spec.is_durable)),
+                ("auto_delete", Cell::Flag(spec.is_auto_delete)),
+                ("internal", Cell::Flag(spec.is_internal)),
+                ("messages_in", Cell::Number(exchange.published())),
+                ("arguments", text(&spec.arguments)),
+            ]
+        };
+        let vhosts = self.state.vhosts.iter().flatten();
+        let all = vhosts.flat_map(|vhost| {
+            vhost.router.exchanges().into_iter().map(|exchange| row(&vhost.name, exchange))
+        });
+        all.collect()
+    }
+
+    fn list_bindings(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for vhost in self.state.vhosts.iter().flatten() {
+            rows.extend(vhost.router.bindings().map(|binding| {
+                let kind = match binding.kind {
+                    DestinationKind::Queue => "queue",
+                    DestinationKind::Exchange => "exchange",
+                };
+                vec![
+                    ("vhost", text(&vhost.name)),
+                    ("source", text(&binding.source)),
+                    ("destination_type", word(kind)),
+                    ("destination", text(&binding.destination)),
+                    ("routing_key", text(&binding.routing_key)),
+                    ("arguments", text(&binding.arguments)),
+                ]
+            }));
+        }
+        rows
+    }
+
+    fn list_connections(&self) -> Vec<Row> {
+        let row = |session: &crate::channel::Session| {
+            let vhost = session.vhost.map_or_else(|| word(""), |vhost| self.vhost_name(vhost));
+            let unsettled: usize =
+                session.channels.values().map(|channel| channel.unsettled.len()).sum();
+            vec![
+                ("peer", text(&session.info.peer)),
+                ("protocol", word(session.info.door)),
+                ("user", Cell::Text(session.user.clone().unwrap_or_default())),
+                ("vhost", vhost),
+                ("channels", count(session.channels.len())),
+                ("messages_unacknowledged", count(unsettled)),
+                ("paused", Cell::Flag(session.is_paused)),
+            ]
+        };
+        self.sessions.iter().map(row).collect()
+    }
+
+    fn list_consumers(&self) -> Vec<Row> {
+        let row = |consumer: &crate::channel::Consumer| {
+            let queue = self.state.queues.get(&consumer.queue);
+            let peer = self.sessions.get(consumer.session).map(|it| it.info.peer.clone());
+            let credit = self
+                .sessions
+                .channel(consumer.session, consumer.channel)
+                .map_or(0, |channel| channel.credit_each);
+            vec![
+                ("queue", Cell::Text(queue.map(|queue| queue.name.clone()).unwrap_or_default())),
+                ("tag", text(&consumer.label)),
+                ("peer", Cell::Text(peer.unwrap_or_default())),
+                ("channel", Cell::Number(u64::from(consumer.channel))),
+                ("ack_required", Cell::Flag(!consumer.no_ack)),
+                ("exclusive", Cell::Flag(consumer.is_exclusive)),
+                ("prefetch", Cell::Number(u64::from(credit))),
+                ("messages_unacknowledged", Cell::Number(u64::from(consumer.unsettled))),
+            ]
+        };
+        self.sessions.consumers().map(row).collect()
+    }
+}

@@ -1,0 +1,424 @@
+//! [`State`]: what the log carries, and the one place where it changes. A request's `decide` part
+//! (publish.rs, settle.rs, ...) writes a record and calls the same function here that recovery
+//! calls with the record read back. Nothing here decides, refuses or answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{Binding, ExchangeSpec, Lsn, QueueId, QueueSpec, VhostId};
+
+use crate::dead_letter::Reason;
+use crate::delayed::{Delayed, Held};
+use crate::effects::Damage;
+use crate::fifo::{Entry, NEVER, Stored};
+use crate::map::Map;
+use crate::queue::Queue;
+use crate::record::{self, Head, Promote, Run};
+use crate::routing::{Cascade, Removed};
+use crate::usage::Grains;
+use crate::user::User;
+use crate::vhost::Vhost;
+
+/// Everything but sessions: durable things, and the volatile queues and exchanges among them.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// By id; ids are not used again.
+    pub vhosts: Vec<Option<Box<Vhost>>>,
+    pub vhost_ids: BTreeMap<Bytes, VhostId>,
+    pub queues: Map<QueueId, Box<Queue>>,
+    /// Next id of a durable queue.
+    pub next_queue: u32,
+    /// Next id of a volatile queue, without its top bit. Volatile.
+    pub next_volatile: u32,
+    pub users: BTreeMap<Bytes, User>,
+    /// End of the last record about users or virtual hosts. Volatile.
+    pub changed: Lsn,
+    pub delayed: Delayed,
+    /// Messages that a commit condemned and that are not dead-lettered yet.
+    pub condemned: BTreeMap<Address, (Reason, Entry)>,
+    pub holdings: Holdings,
+    /// Queues to look after at the end of the turn, each once. Volatile.
+    pub woken: Vec<QueueId>,
+}
+
+/// What queues and deliveries hold on to; follows from the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Holdings {
+    /// References into the log.
+    pub grains: Grains,
+    /// Bytes in volatile queues and on their way from them.
+    pub volatile_bytes: u64,
+}
+
+impl Holdings {
+    /// Counts a reference to a stored message.
+    fn hold(&mut self, stored: &Stored, bytes: u64) {
+        match stored {
+            Stored::Log(lsn) => self.grains.add(*lsn, bytes),
+            Stored::Memory(_) => self.volatile_bytes += bytes,
+        }
+    }
+
+    /// Gives a reference up.
+    pub(crate) fn release(&mut self, entry: &Entry) {
+        match entry.stored {
+            Stored::Log(lsn) => self.grains.remove(lsn, entry.record_bytes()),
+            Stored::Memory(_) => self.volatile_bytes -= entry.record_bytes(),
+        }
+    }
+}
+
+/// One entry of one line of one queue.
+pub(crate) type Address = (QueueId, u8, u64);
+
+/// A message on its way into queues.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub stored: Stored,
+    /// Now, ms since 1970.
+    pub at: u64,
+    /// Its own time to live in ms.
+    pub ttl: Option<u64>,
+    pub priority: u8,
+    /// Bytes of the body.
+    pub body: u32,
+    /// Bytes of the record before the body.
+    pub head: u32,
+}
+
+impl Arrival {
+    /// A stored message arrives when it is published.
+    pub(crate) fn new(stored: Stored, head: &Head<'_>, record_bytes: usize) -> Self {
+        let body = length32(head.message.body.len());
+        Self {
+            stored,
+            at: head.at,
+            ttl: head.ttl,
+            priority: head.priority,
+            body,
+            head: length32(record_bytes) - body,
+        }
+    }
+}
+
+fn length32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+impl State {
+    /// Only the virtual host `/`.
+    pub(crate) fn new() -> Self {
+        let mut state = Self {
+            vhosts: Vec::new(),
+            vhost_ids: BTreeMap::new(),
+            queues: Map::default(),
+            next_queue: 0,
+            next_volatile: 0,
+            users: BTreeMap::new(),
+            changed: Lsn::ZERO,
+            delayed: Delayed::default(),
+            condemned: BTreeMap::new(),
+            holdings: Holdings::default(),
+            woken: Vec::new(),
+        };
+        state.put_vhost(VhostId(0), Bytes::from_static(b"/"));
+        state
+    }
+
+    pub(crate) fn vhost(&self, id: VhostId) -> Option<&Vhost> {
+        self.vhosts.get(usize::from(id.0))?.as_deref()
+    }
+
+    pub(crate) fn vhost_mut(&mut self, id: VhostId) -> Option<&mut Vhost> {
+        self.vhosts.get_mut(usize::from(id.0))?.as_deref_mut()
+    }
+
+    /// Has a queue looked after at the end of the turn.
+    pub(crate) fn wake(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues.get_mut(&id)
+            && !std::mem::replace(&mut queue.is_woken, true)
+        {
+            self.woken.push(id);
+        }
+    }
+
+    /// Puts a message into a queue and wakes it.
+    pub(crate) fn arrive(&mut self, id: QueueId, arrival: &Arrival) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let ttl = match (queue.spec.options.message_ttl_ms, arrival.ttl) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let entry = Entry {
+            stored: arrival.stored.clone(),
+            expires: ttl.map_or(NEVER, |ttl| arrival.at.saturating_add(ttl).min(NEVER - 1)),
+            body: arrival.body,
+            head: arrival.head,
+            returns: 0,
+        };
+        self.holdings.hold(&entry.stored, entry.record_bytes());
+        queue.push(arrival.priority, entry);
+        if !std::mem::replace(&mut queue.is_woken, true) {
+            self.woken.push(id);
+        }
+    }
+
+    /// A message record: into its queues, or held until it is due.
+    pub(crate) fn take_message(&mut self, lsn: Lsn, head: &Head<'_>, record_bytes: usize) {
+        let arrival = Arrival::new(Stored::Log(lsn), head, record_bytes);
+        if let Some(due) = head.due {
+            self.hold_back(lsn, due, &arrival);
+        } else {
+            for target in head.target_ids() {
+                self.arrive(target, &arrival);
+            }
+        }
+    }
+
+    /// Holds a delayed message until `due`.
+    pub(crate) fn hold_back(&mut self, lsn: Lsn, due: u64, arrival: &Arrival) {
+        self.delayed.insert(due, lsn, Held { body: arrival.body, head: arrival.head });
+        self.holdings.grains.add(lsn, u64::from(arrival.body) + u64::from(arrival.head));
+    }
+
+    /// A delayed message goes to its queues.
+    pub(crate) fn promote(&mut self, promote: &Promote) {
+        let Some(held) = self.delayed.remove(promote.due, promote.lsn) else { return };
+        let arrival = Arrival {
+            stored: Stored::Log(promote.lsn),
+            at: promote.at,
+            ttl: promote.ttl,
+            priority: promote.priority,
+            body: held.body,
+            head: held.head,
+        };
+        for target in &promote.targets {
+            self.arrive(*target, &arrival);
+        }
+        self.holdings.grains.remove(promote.lsn, held.record_bytes());
+    }
+
+    /// Removes entries that are in the queue or condemned. (Those out with a consumer are not in
+    /// the queue; `settle.rs` has them in hand and calls [`State::release`].)
+    pub(crate) fn settle(&mut self, runs: &[Run]) {
+        self.take_runs(runs, &mut |state, _, entry| state.holdings.release(&entry));
+    }
+
+    /// Entries came back unsettled once more.
+    pub(crate) fn give_back(&mut self, runs: &[Run]) {
+        self.take_runs(runs, &mut |state, (queue, level, seq), mut entry| {
+            entry.returns = entry.returns.saturating_add(1);
+            if let Some(queue) = state.queues.get_mut(&queue) {
+                queue.put_back(level, seq, entry);
+            }
+        });
+    }
+
+    /// Moves entries from their queues to the condemned.
+    pub(crate) fn condemn(&mut self, reason: Reason, runs: &[Run]) {
+        self.take_runs(runs, &mut |state, address, entry| {
+            state.condemned.insert(address, (reason, entry));
+        });
+    }
+
+    fn take_runs(&mut self, runs: &[Run], then: &mut dyn FnMut(&mut Self, Address, Entry)) {
+        for run in runs {
+            for seq in run.first..run.first.saturating_add(run.count) {
+                let address = (run.queue, run.level, seq);
+                let found =
+                    self.queues.get_mut(&run.queue).and_then(|queue| queue.take(run.level, seq));
+                let found = found.or_else(|| self.condemned.remove(&address).map(|it| it.1));
+                if let Some(entry) = found {
+                    then(self, address, entry);
+                }
+            }
+        }
+    }
+
+    /// Creates a queue whose name is new.
+    pub(crate) fn put_queue(&mut self, id: QueueId, vhost: VhostId, name: Bytes, spec: QueueSpec) {
+        if !id.is_volatile() {
+            self.next_queue = self.next_queue.max(id.0 + 1);
+        }
+        let Some(home) = self.vhost_mut(vhost) else { return };
+        home.router.declare_queue(name.clone(), id);
+        let spec = home.share(spec);
+        self.queues.insert(id, Box::new(Queue::new(id, vhost, name, spec)));
+    }
+
+    /// Removes a queue with its bindings and all that is in it.
+    pub(crate) fn delete_queue(
+        &mut self,
+        id: QueueId,
+        cascade: Cascade,
+    ) -> Option<(Box<Queue>, Removed)> {
+        let queue = self.queues.remove(&id)?;
+        for (_, line) in queue.lines() {
+            line.for_each(&mut |_, entry| self.holdings.release(entry));
+        }
+        let condemned = (id, 0, 0)..=(id, u8::MAX, u64::MAX);
+        while let Some((address, _)) = self.condemned.range(condemned.clone()).next() {
+            let address = *address;
+            if let Some((_, entry)) = self.condemned.remove(&address) {
+                self.holdings.release(&entry);
+            }
+        }
+        let removed = self.vhost_mut(queue.vhost)?.router.remove_queue(&queue.name, cascade);
+        Some((queue, removed))
+    }
+
+    pub(crate) fn put_exchange(&mut self, vhost: VhostId, name: &Bytes, spec: ExchangeSpec) {
+        if let Some(vhost) = self.vhost_mut(vhost) {
+            vhost.router.declare_exchange(name, spec);
+        }
+    }
+
+    pub(crate) fn delete_exchange(
+        &mut self,
+        vhost: VhostId,
+        name: &[u8],
+        cascade: Cascade,
+    ) -> Removed {
+        let vhost = self.vhost_mut(vhost);
+        vhost.map_or_else(Removed::default, |vhost| vhost.router.delete_exchange(name, cascade))
+    }
+
+    /// Adds a checked binding.
+    pub(crate) fn bind(&mut self, vhost: VhostId, binding: &Binding) {
+        if let Some(vhost) = self.vhost_mut(vhost) {
+            let added = vhost.router.bind(binding);
+            debug_assert!(added.is_ok(), "a checked binding was refused: {added:?}");
+        }
+    }
+
+    pub(crate) fn unbind(
+        &mut self,
+        vhost: VhostId,
+        binding: &Binding,
+        cascade: Cascade,
+    ) -> Removed {
+        let vhost = self.vhost_mut(vhost);
+        let removed = vhost.map(|vhost| vhost.router.unbind(binding, cascade));
+        removed.and_then(Result::ok).unwrap_or_default()
+    }
+
+    pub(crate) fn put_vhost(&mut self, id: VhostId, name: Bytes) {
+        let index = usize::from(id.0);
+        if self.vhosts.len() <= index {
+            self.vhosts.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.vhosts.get_mut(index) {
+            *place = Some(Box::new(Vhost::new(name.clone())));
+            self.vhost_ids.insert(name, id);
+        }
+    }
+
+    /// Removes a virtual host and everything in it; returns its queues, by id.
+    pub(crate) fn delete_vhost(&mut self, id: VhostId) -> Vec<Box<Queue>> {
+        let inside = self.queues.values().filter(|queue| queue.vhost == id);
+        let mut ids: Vec<QueueId> = inside.map(|queue| queue.id).collect();
+        ids.sort_unstable();
+        let queues = ids.into_iter().filter_map(|id| self.delete_queue(id, Cascade::Hold));
+        let queues = queues.map(|(queue, _)| queue).collect();
+        let place = self.vhosts.get_mut(usize::from(id.0));
+        if let Some(vhost) = place.and_then(Option::take) {
+            self.vhost_ids.remove(&vhost.name);
+        }
+        queues
+    }
+
+    /// Takes in one record of the log.
+    pub(crate) fn replay(&mut self, lsn: Lsn, kind: u8, payload: &[u8]) -> Result<(), Damage> {
+        let done = match kind {
+            record::MESSAGE
+            | record::SETTLE
+            | record::RETURN
+            | record::CONDEMN
+            | record::PROMOTE => self.replay_message(lsn, kind, payload),
+            record::QUEUE_DECLARED
+            | record::QUEUE_DELETED
+            | record::EXCHANGE_DECLARED
+            | record::EXCHANGE_DELETED
+            | record::BOUND
+            | record::UNBOUND => self.replay_topology(kind, payload),
+            record::VHOST_PUT | record::VHOST_DELETED | record::USER_PUT | record::USER_DELETED => {
+                self.replay_access(kind, payload)
+            }
+            _ => return Err(Damage::Record { lsn, kind, what: "its kind is unknown" }),
+        };
+        done.ok_or(Damage::Record { lsn, kind, what: "it is cut or malformed" })
+    }
+
+    fn replay_message(&mut self, lsn: Lsn, kind: u8, payload: &[u8]) -> Option<()> {
+        match kind {
+            record::MESSAGE => self.take_message(lsn, &Head::read(payload)?, payload.len()),
+            record::PROMOTE => self.promote(&Promote::read(payload)?),
+            record::RETURN => self.give_back(&record::read_runs(payload)?),
+            record::CONDEMN => {
+                let (reason, runs) = payload.split_first()?;
+                self.condemn(Reason::from_number(*reason)?, &record::read_runs(runs)?);
+            }
+            _ => self.settle(&record::read_runs(payload)?),
+        }
+        Some(())
+    }
+
+    fn replay_topology(&mut self, kind: u8, mut payload: &[u8]) -> Option<()> {
+        let rest = &mut payload;
+        if kind == record::QUEUE_DECLARED {
+            let id = QueueId(record::take_u32(rest)?);
+            let vhost = VhostId(record::take_u16(rest)?);
+            let name = record::take_text(rest)?;
+            self.put_queue(id, vhost, name, record::take_queue_spec(rest)?);
+            return Some(());
+        }
+        if kind == record::QUEUE_DELETED {
+            let id = QueueId(record::take_u32(rest)?);
+            self.delete_queue(id, Cascade::Hold);
+            return Some(());
+        }
+        let vhost = VhostId(record::take_u16(rest)?);
+        match kind {
+            record::EXCHANGE_DECLARED => {
+                let name = record::take_text(rest)?;
+                self.put_exchange(vhost, &name, record::take_exchange_spec(rest)?);
+            }
+            record::EXCHANGE_DELETED => {
+                self.delete_exchange(vhost, &record::take_text(rest)?, Cascade::Hold);
+            }
+            record::BOUND => self.bind(vhost, &record::take_binding(rest)?),
+            _ => {
+                self.unbind(vhost, &record::take_binding(rest)?, Cascade::Hold);
+            }
+        }
+        Some(())
+    }
+
+    fn replay_access(&mut self, kind: u8, mut payload: &[u8]) -> Option<()> {
+        let rest = &mut payload;
+        match kind {
+            record::VHOST_PUT => {
+                let id = VhostId(record::take_u16(rest)?);
+                self.put_vhost(id, record::take_text(rest)?);
+            }
+            record::VHOST_DELETED => {
+                self.delete_vhost(VhostId(record::take_u16(rest)?));
+            }
+            record::USER_PUT => {
+                let name = record::take_text(rest)?;
+                let user = User { hash: record::take_text(rest)?, tags: record::take_text(rest)? };
+                self.users.insert(name, user);
+            }
+            _ => {
+                self.users.remove(&record::take_text(rest)?);
+            }
+        }
+        Some(())
+    }
+
+    /// The one shared copy of equal specs would be lost between virtual hosts; that is fine.
+    pub(crate) fn spec(&self, id: QueueId) -> Option<Arc<QueueSpec>> {
+        self.queues.get(&id).map(|queue| Arc::clone(&queue.spec))
+    }
+}

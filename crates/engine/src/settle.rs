@@ -1,0 +1,226 @@
+//! The end of a delivery: acknowledged, given back, dropped; one by one, by the channel, by the
+//! session. Which record that makes, and what it does to credit. Inside a commit: `commit.rs`.
+
+use model::{Log, Lsn, Refusal, Reply, SessionId};
+
+use crate::Engine;
+use crate::channel::{Asker, Channel, NO_CONSUMER, Slot, Turn};
+use crate::dead_letter::Reason;
+use crate::dispatch::Loss;
+use crate::record::{self, Run};
+
+/// How deliveries end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Done.
+    Ack,
+    /// Back to the queue.
+    Requeue,
+    /// Dead-lettered, or dropped.
+    Drop,
+}
+
+impl End {
+    pub(crate) const fn of_release(is_requeue: bool) -> Self {
+        if is_requeue { Self::Requeue } else { Self::Drop }
+    }
+}
+
+/// Which deliveries: a tag, or all up to it; 0 with `is_multiple` is all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Which {
+    pub tag: u64,
+    pub is_multiple: bool,
+}
+
+impl Which {
+    /// The highest tag of "all up to".
+    pub(crate) const fn until(self) -> u64 {
+        if self.tag == 0 { u64::MAX } else { self.tag }
+    }
+
+    /// # Errors
+    /// When the tag is not unsettled.
+    pub(crate) fn check(self, channel: &Channel) -> Result<(), Refusal> {
+        if (self.is_multiple && self.tag == 0) || channel.unsettled.contains(self.tag) {
+            return Ok(());
+        }
+        Err(Refusal::UnknownDelivery { tag: self.tag })
+    }
+}
+
+impl Channel {
+    /// Takes checked deliveries out of the channel, oldest first.
+    pub(crate) fn take_deliveries(&mut self, which: Which, slots: &mut Vec<Slot>) {
+        let before = slots.len();
+        if which.is_multiple {
+            self.unsettled.take_until(which.until(), &mut |slot| slots.push(slot));
+        } else {
+            slots.extend(self.unsettled.take(which.tag));
+        }
+        let new = slots.get(before..).unwrap_or_default();
+        let to_consumers = new.iter().filter(|slot| slot.consumer != NO_CONSUMER).count();
+        let count = u32::try_from(to_consumers).unwrap_or(u32::MAX);
+        self.outstanding = self.outstanding.saturating_sub(count);
+    }
+}
+
+impl Engine {
+    /// `Request::Ack` and `Request::Release`.
+    pub(crate) fn settle<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        which: Which,
+        end: End,
+    ) -> Result<(), Refusal> {
+        let channel = self.sessions.channel_mut(asker.session, asker.channel);
+        let channel = channel.ok_or(Refusal::NotOpen)?;
+        which.check(channel)?;
+        let mut slots = std::mem::take(&mut self.scratch.slots);
+        channel.take_deliveries(which, &mut slots);
+        let is_shared = channel.credit_all > 0;
+        self.end_deliveries(turn, &mut slots, end);
+        self.scratch.slots = slots;
+        if is_shared {
+            self.unpark_channel(asker.session, asker.channel);
+        }
+        Ok(())
+    }
+
+    /// Ends deliveries that were taken from their channel, with at most two records of one group.
+    pub(crate) fn end_deliveries<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        slots: &mut Vec<Slot>,
+        end: End,
+    ) {
+        let mut returns = Vec::new();
+        for slot in slots.drain(..) {
+            self.end_delivery(turn, &slot, end, &mut returns);
+        }
+        if returns.is_empty() {
+            self.write_settles(turn);
+            return;
+        }
+        record::join(&mut returns);
+        let mut group = Vec::with_capacity(2);
+        for (kind, runs) in
+            [(record::SETTLE, &mut self.scratch.runs), (record::RETURN, &mut returns)]
+        {
+            record::join(runs);
+            let mut bytes = Vec::new();
+            runs.drain(..).for_each(|run| run.put(&mut bytes));
+            if !bytes.is_empty() {
+                group.push((kind, bytes));
+            }
+        }
+        record::append_group(turn.log, &group);
+    }
+
+    /// Ends one delivery; what is to be written stands in `scratch.runs` and `returns`.
+    pub(crate) fn end_delivery<L: Log>(
+        &mut self,
+        turn: &Turn<'_, L>,
+        slot: &Slot,
+        end: End,
+        returns: &mut Vec<Run>,
+    ) {
+        self.give_credit(slot);
+        let place = (slot.queue, slot.level, slot.seq);
+        let Some(queue) = self.state.queues.get_mut(&slot.queue) else {
+            // The queue was deleted meanwhile, and with it, in the log, this message.
+            self.state.holdings.release(&slot.entry());
+            return;
+        };
+        queue.unsettled -= 1;
+        let mut loss =
+            Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
+        let mut entry = slot.entry();
+        match end {
+            End::Ack => loss.settle(&mut self.state.holdings, place, &entry),
+            End::Drop => {
+                loss.end(queue, &mut self.state.holdings, (place, entry), Reason::Rejected);
+            }
+            End::Requeue => {
+                entry.returns = entry.returns.saturating_add(1);
+                if queue.returns_max().is_some_and(|max| entry.returns > max) {
+                    let reason = Reason::DeliveryLimit;
+                    loss.end(queue, &mut self.state.holdings, (place, entry), reason);
+                    return;
+                }
+                queue.put_back(slot.level, slot.seq, entry);
+                if !slot.queue.is_volatile() {
+                    returns.push(Run::one(slot.queue, slot.level, slot.seq));
+                }
+                self.state.wake(slot.queue);
+            }
+        }
+    }
+
+    /// The consumer of a delivery may have another one.
+    pub(crate) fn give_credit(&mut self, slot: &Slot) {
+        let Some(consumer) = self.sessions.consumer_mut(slot.consumer) else { return };
+        consumer.unsettled -= 1;
+        let (is_parked, is_idle, id) =
+            (consumer.is_parked, consumer.unsettled == 0, consumer.queue);
+        if is_parked {
+            self.unpark(slot.consumer);
+        }
+        let is_single = is_idle
+            && self.state.queues.get(&id).is_some_and(|queue| {
+                queue.spec.options.is_single_active_consumer && queue.consumer_count() > 1
+            });
+        if is_single {
+            self.choose_active(id);
+        }
+    }
+
+    /// `Request::Recover`: everything unsettled of the channel goes back.
+    pub(crate) fn recover<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+    ) -> Result<(), Refusal> {
+        self.settle(turn, asker, Which { tag: 0, is_multiple: true }, End::Requeue)?;
+        turn.reply(asker, Lsn::ZERO, Reply::Done);
+        Ok(())
+    }
+
+    /// Ends the consumers of a channel and gives its deliveries back.
+    pub(crate) fn end_channel<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        session: SessionId,
+        number: u16,
+    ) {
+        let Some(owner) = self.sessions.get_mut(session) else { return };
+        let Some(mut channel) = owner.channels.remove(&number) else { return };
+        if let Some(token) = channel.reply_token.take() {
+            self.replies.remove(&token);
+        }
+        // Consumers first: nothing goes back to those that leave. Deliveries of an auto-delete
+        // queue that goes with them are dropped with it.
+        for key in std::mem::take(&mut channel.consumers) {
+            self.end_consumer(turn, key);
+        }
+        let mut slots = Vec::with_capacity(channel.unsettled.len());
+        channel.take_deliveries(Which { tag: 0, is_multiple: true }, &mut slots);
+        self.end_deliveries(turn, &mut slots, End::Requeue);
+    }
+
+    /// Ends all channels of a session, then its exclusive queues.
+    pub(crate) fn end_session<L: Log>(&mut self, turn: &mut Turn<'_, L>, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let mut channels: Vec<u16> = session.channels.keys().copied().collect();
+        channels.sort_unstable();
+        for channel in channels {
+            self.end_channel(turn, id, channel);
+        }
+        if let Some(session) = self.sessions.close(id) {
+            for queue in session.exclusive {
+                self.remove_queue(turn, queue);
+            }
+        }
+    }
+}

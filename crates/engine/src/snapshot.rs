@@ -1,0 +1,376 @@
+//! The durable state written out and read back, and its hash. A snapshot shares sealed chunks with
+//! the engine, so taking one copies only definitions and open tails; writing it happens elsewhere.
+//!
+//! | part | content |
+//! |---|---|
+//! | start | `PTGS`, version `u16` (1), next `QueueId` u32 |
+//! | vhosts | next id, count, each: id u16, name |
+//! | users | count, each: name, hash, tags |
+//! | queues | count, each: id u32, vhost u16, name, spec, lines (see `Writer::line`) |
+//! | routing | per vhost: exchanges (count, name, spec), bindings (count, binding) |
+//! | delayed | count, each: due, LSN, body, head |
+//! | condemned | count, each: `QueueId` u32, level u8, seq, reason u8, entry |
+//! | end | `END.` |
+//!
+//! Counts and numbers without a type are varints; `u16`/`u32` little endian; names are texts as in
+//! [`crate::record`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{Limits, Lsn, QueueId, VhostId};
+
+use crate::Engine;
+use crate::dead_letter::Reason;
+use crate::delayed::Held;
+use crate::effects::Damage;
+use crate::fifo::{Chunk, Entry, Fifo, Frozen, NEVER, Stored, put_varint, take_varint};
+use crate::perform::State;
+use crate::queue::Queue;
+use crate::record;
+use crate::user::User;
+
+const MAGIC: &[u8; 4] = b"PTGS";
+const VERSION: u16 = 1;
+const END: &[u8; 4] = b"END.";
+
+/// The durable state of an engine at one moment, ready to be written on another thread.
+#[derive(Debug)]
+pub struct Snapshot {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Own(Vec<u8>),
+    Shared(Arc<[u8]>),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Writes the snapshot.
+    ///
+    /// # Errors
+    /// As the writer says.
+    pub fn write(self, out: &mut dyn io::Write) -> io::Result<()> {
+        self.parts.iter().try_for_each(|part| out.write_all(part.bytes()))
+    }
+}
+
+/// Entries of a line that are out of it for now but still belong to the queue.
+type Outside = BTreeMap<(QueueId, u8), Vec<(u64, Entry)>>;
+
+impl Engine {
+    /// The durable state as it is now; cheap, writing it is not.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { parts: self.encode(false) }
+    }
+
+    /// A hash of the durable state: equal states, equal hashes, whichever way they came about.
+    /// Reads everything; for tests and checks.
+    #[must_use]
+    pub fn state_hash(&self) -> u64 {
+        // FNV-1a: simple enough to mean the same in every version.
+        let parts = self.encode(true);
+        let bytes = parts.iter().flat_map(|part| part.bytes());
+        bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
+        })
+    }
+
+    /// Reads a snapshot back.
+    ///
+    /// # Errors
+    /// When the bytes are not a whole snapshot of this engine or an older one.
+    pub fn restore(bytes: &[u8], limits: Limits) -> Result<Self, Damage> {
+        let mut rest = bytes;
+        let magic = record::take_slice(&mut rest, MAGIC.len());
+        if magic != Some(MAGIC) {
+            return Err(Damage::Snapshot("it does not begin like one"));
+        }
+        if record::take_u16(&mut rest) != Some(VERSION) {
+            return Err(Damage::Snapshot("it is of a version this release does not know"));
+        }
+        let state = read_state(&mut rest).ok_or(Damage::Snapshot("it is cut or malformed"))?;
+        if rest != END {
+            return Err(Damage::Snapshot("it does not end where it should"));
+        }
+        Ok(Self::with_state(state, limits))
+    }
+
+    /// The durable state in parts. `is_canonical`: lines entry by entry, whatever their chunks.
+    fn encode(&self, is_canonical: bool) -> Vec<Part> {
+        let mut writer = Writer { parts: Vec::new(), open: MAGIC.to_vec(), is_canonical };
+        let out = &mut writer.open;
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.state.next_queue.to_le_bytes());
+        put_access(out, &self.state);
+        let mut outside = self.outside();
+        let mut queues: Vec<&Queue> = self.state.queues.values().map(|queue| &**queue).collect();
+        queues.retain(|queue| !queue.id.is_volatile());
+        queues.sort_unstable_by_key(|queue| queue.id);
+        put_varint(out, queues.len() as u64);
+        for queue in queues {
+            writer.queue(queue, &mut outside);
+        }
+        put_routing(&mut writer.open, &self.state);
+        put_held(&mut writer.open, &self.state);
+        writer.open.extend_from_slice(END);
+        writer.parts.push(Part::Own(writer.open));
+        writer.parts
+    }
+
+    /// Entries that are with consumers or on their way to the dead-letter exchange.
+    fn outside(&self) -> Outside {
+        let mut outside = Outside::new();
+        let channels = self.sessions.iter().flat_map(|session| session.channels.values());
+        for slot in channels.flat_map(|channel| channel.unsettled.iter()) {
+            let line = outside.entry((slot.queue, slot.level)).or_default();
+            line.push((slot.seq, slot.entry()));
+        }
+        for ((queue, level, seq), entry) in self.graves.still_queued() {
+            outside.entry((queue, level)).or_default().push((seq, entry.clone()));
+        }
+        outside
+    }
+}
+
+struct Writer {
+    parts: Vec<Part>,
+    open: Vec<u8>,
+    is_canonical: bool,
+}
+
+impl Writer {
+    fn queue(&mut self, queue: &Queue, outside: &mut Outside) {
+        let out = &mut self.open;
+        out.extend_from_slice(&queue.id.0.to_le_bytes());
+        out.extend_from_slice(&queue.vhost.0.to_le_bytes());
+        record::put_text(out, &queue.name);
+        record::put_queue_spec(out, &queue.spec);
+        let lines: Vec<_> = queue.lines().collect();
+        put_varint(out, lines.len() as u64);
+        for (level, line) in lines {
+            self.open.push(level);
+            let mut extras = outside.remove(&(queue.id, level)).unwrap_or_default();
+            if self.is_canonical {
+                line.for_each(&mut |seq, entry| extras.push((seq, entry.clone())));
+                put_varint(&mut self.open, line.next_seq());
+                put_entries(&mut self.open, &mut extras);
+            } else {
+                self.line(line.freeze(), &mut extras);
+            }
+        }
+    }
+
+    /// Next seq, cursor seq; count of chunks, each: entries u16, first seq, length, bytes; count
+    /// of extra entries, each: seq, entry.
+    fn line(&mut self, frozen: Frozen, extras: &mut Vec<(u64, Entry)>) {
+        put_varint(&mut self.open, frozen.next_seq);
+        put_varint(&mut self.open, frozen.cursor_seq);
+        put_varint(&mut self.open, frozen.chunks.len() as u64);
+        for chunk in frozen.chunks {
+            self.open.extend_from_slice(&chunk.count.to_le_bytes());
+            put_varint(&mut self.open, chunk.first_seq);
+            put_varint(&mut self.open, chunk.bytes.len() as u64);
+            self.parts.push(Part::Own(std::mem::take(&mut self.open)));
+            self.parts.push(Part::Shared(chunk.bytes));
+        }
+        extras.extend(frozen.extras);
+        put_entries(&mut self.open, extras);
+    }
+}
+
+fn put_entries(out: &mut Vec<u8>, entries: &mut [(u64, Entry)]) {
+    entries.sort_unstable_by_key(|(seq, _)| *seq);
+    put_varint(out, entries.len() as u64);
+    for (seq, entry) in entries {
+        put_varint(out, *seq);
+        put_entry(out, entry);
+    }
+}
+
+/// LSN, expiry plus one (0 for never), body, head, returns.
+fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
+    put_varint(out, entry.stored.lsn().unwrap_or(Lsn::ZERO).0);
+    put_varint(out, entry.expires.wrapping_add(1));
+    put_varint(out, u64::from(entry.body));
+    put_varint(out, u64::from(entry.head));
+    put_varint(out, u64::from(entry.returns));
+}
+
+fn take_entry(rest: &mut &[u8]) -> Option<Entry> {
+    Some(Entry {
+        stored: Stored::Log(Lsn(take_varint(rest)?)),
+        expires: take_varint(rest)?.wrapping_sub(1),
+        body: take_number(rest)?,
+        head: take_number(rest)?,
+        returns: take_number(rest)?,
+    })
+}
+
+fn take_number(rest: &mut &[u8]) -> Option<u32> {
+    u32::try_from(take_varint(rest)?).ok()
+}
+
+fn put_access(out: &mut Vec<u8>, state: &State) {
+    put_varint(out, state.vhosts.len() as u64);
+    put_varint(out, state.vhost_ids.len() as u64);
+    let mut vhosts: Vec<_> = state.vhost_ids.iter().map(|(name, id)| (*id, name)).collect();
+    vhosts.sort_unstable();
+    for (id, name) in vhosts {
+        out.extend_from_slice(&id.0.to_le_bytes());
+        record::put_text(out, name);
+    }
+    put_varint(out, state.users.len() as u64);
+    for (name, user) in &state.users {
+        for text in [name, &user.hash, &user.tags] {
+            record::put_text(out, text);
+        }
+    }
+}
+
+fn put_routing(out: &mut Vec<u8>, state: &State) {
+    for vhost in state.vhosts.iter().flatten() {
+        let exchanges: Vec<_> = vhost.router.durable_exchanges().collect();
+        put_varint(out, exchanges.len() as u64);
+        for exchange in exchanges {
+            record::put_text(out, exchange.name());
+            record::put_exchange_spec(out, exchange.spec());
+        }
+        let bindings: Vec<_> = vhost.router.durable_bindings().collect();
+        put_varint(out, bindings.len() as u64);
+        for binding in bindings {
+            record::put_binding(out, binding);
+        }
+    }
+}
+
+fn put_held(out: &mut Vec<u8>, state: &State) {
+    let delayed = state.delayed.sorted();
+    put_varint(out, delayed.len() as u64);
+    for (due, lsn, held) in delayed {
+        for number in [due, lsn.0, u64::from(held.body), u64::from(held.head)] {
+            put_varint(out, number);
+        }
+    }
+    put_varint(out, state.condemned.len() as u64);
+    for ((queue, level, seq), (reason, entry)) in &state.condemned {
+        out.extend_from_slice(&queue.0.to_le_bytes());
+        out.push(*level);
+        put_varint(out, *seq);
+        out.push(*reason as u8);
+        put_entry(out, entry);
+    }
+}
+
+fn read_state(rest: &mut &[u8]) -> Option<State> {
+    let mut state = State::new();
+    let next_queue = record::take_u32(rest)?;
+    let next_vhost = u16::try_from(take_varint(rest)?).ok()?;
+    let mut vhosts = Vec::new();
+    for _ in 0..take_varint(rest)? {
+        let id = VhostId(record::take_u16(rest)?);
+        vhosts.push(id);
+        state.put_vhost(id, record::take_text(rest)?);
+    }
+    if !vhosts.contains(&VhostId(0)) {
+        state.delete_vhost(VhostId(0));
+    }
+    state.vhosts.resize_with(usize::from(next_vhost).max(state.vhosts.len()), || None);
+    for _ in 0..take_varint(rest)? {
+        let name: Bytes = record::take_text(rest)?;
+        let user = User { hash: record::take_text(rest)?, tags: record::take_text(rest)? };
+        state.users.insert(name, user);
+    }
+    for _ in 0..take_varint(rest)? {
+        read_queue(rest, &mut state)?;
+    }
+    state.next_queue = next_queue;
+    for vhost in vhosts {
+        for _ in 0..take_varint(rest)? {
+            let name = record::take_text(rest)?;
+            state.put_exchange(vhost, &name, record::take_exchange_spec(rest)?);
+        }
+        for _ in 0..take_varint(rest)? {
+            state.bind(vhost, &record::take_binding(rest)?);
+        }
+    }
+    for _ in 0..take_varint(rest)? {
+        let (due, lsn) = (take_varint(rest)?, Lsn(take_varint(rest)?));
+        let held = Held { body: take_number(rest)?, head: take_number(rest)? };
+        state.holdings.grains.add(lsn, held.record_bytes());
+        state.delayed.insert(due, lsn, held);
+    }
+    for _ in 0..take_varint(rest)? {
+        let address =
+            (QueueId(record::take_u32(rest)?), record::take_u8(rest)?, take_varint(rest)?);
+        let reason = Reason::from_number(record::take_u8(rest)?)?;
+        let entry = take_entry(rest)?;
+        state.holdings.grains.add(entry.stored.lsn()?, entry.record_bytes());
+        state.condemned.insert(address, (reason, entry));
+    }
+    Some(state)
+}
+
+fn read_queue(rest: &mut &[u8], state: &mut State) -> Option<()> {
+    let id = QueueId(record::take_u32(rest)?);
+    let vhost = VhostId(record::take_u16(rest)?);
+    let name = record::take_text(rest)?;
+    state.put_queue(id, vhost, name, record::take_queue_spec(rest)?);
+    for _ in 0..take_varint(rest)? {
+        let level = record::take_u8(rest)?;
+        let line = Fifo::thaw(read_line(rest)?)?;
+        let grains = &mut state.holdings.grains;
+        line.for_each(&mut |_, entry| {
+            if let Some(lsn) = entry.stored.lsn() {
+                grains.add(lsn, entry.record_bytes());
+            }
+        });
+        state.queues.get_mut(&id)?.install(level, line);
+    }
+    Some(())
+}
+
+fn read_line(rest: &mut &[u8]) -> Option<Frozen> {
+    let next_seq = take_varint(rest)?;
+    let cursor_seq = take_varint(rest)?;
+    let mut chunks: Vec<Chunk> = Vec::new();
+    for _ in 0..take_varint(rest)? {
+        let count = record::take_u16(rest)?;
+        let first_seq = take_varint(rest)?;
+        let length = usize::try_from(take_varint(rest)?).ok()?;
+        let chunk = Chunk::read(record::take_slice(rest, length)?, count, first_seq)?;
+        let follows = |last: &Chunk| last.first_seq + u64::from(last.count) == first_seq;
+        if !chunks.last().is_none_or(follows) {
+            return None;
+        }
+        chunks.push(chunk);
+    }
+    let end = chunks.last().map_or(cursor_seq, |last| last.first_seq + u64::from(last.count));
+    if end != next_seq || cursor_seq > next_seq {
+        return None;
+    }
+    let mut extras = Vec::new();
+    for _ in 0..take_varint(rest)? {
+        let seq = take_varint(rest)?;
+        if seq >= cursor_seq {
+            return None;
+        }
+        extras.push((seq, take_entry(rest)?));
+    }
+    Some(Frozen { chunks, next_seq, cursor_seq, extras })
+}
+
+const _: () = assert!(NEVER.wrapping_add(1) == 0, "never is coded as zero, see `put_entry`");
