@@ -7,11 +7,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::BytesMut;
+use proto_amqp::codec::{BODY, HEADER, METHOD};
+use proto_amqp::table::Method;
 
 use super::figures::{Latencies, Phase, Shared};
 use super::plan::Plan;
 use super::scan::{Scanner, delivery_tag};
-use crate::client::{Address, Frame, Link, id};
+use crate::client::{Address, Link};
 
 const CHANNEL: u16 = 1;
 /// How often a waiting consumer looks whether the run is over.
@@ -22,18 +25,22 @@ pub(super) fn prepare(address: &Address, plan: &Plan, queue: &str) -> anyhow::Re
     let mut link = Link::connect(address)?;
     link.open_channel(CHANNEL)?;
     if !plan.is_auto_ack {
-        let prefetch = plan.prefetch;
-        Frame::method(&mut link.output, CHANNEL, id::BASIC_QOS).u32(0).u16(prefetch).u8(0).end()?;
-        link.call(CHANNEL, id::BASIC_QOS_OK, "basic.qos")?;
+        let prefetch_count = plan.prefetch;
+        link.say(CHANNEL, &Method::BasicQos { prefetch_size: 0, prefetch_count, global: false });
+        link.call(CHANNEL, "basic.qos", |method| matches!(method, Method::BasicQosOk {}))?;
     }
     // The reply is left to the scanner: deliveries may follow it in the same packet.
-    Frame::method(&mut link.output, CHANNEL, id::BASIC_CONSUME)
-        .u16(0)
-        .short(queue)
-        .short("c")
-        .u8(u8::from(plan.is_auto_ack) << 1)
-        .long(&[])
-        .end()?;
+    let consume = Method::BasicConsume {
+        ticket: 0,
+        queue: queue.as_bytes(),
+        consumer_tag: b"c",
+        no_local: false,
+        no_ack: plan.is_auto_ack,
+        exclusive: false,
+        nowait: false,
+        arguments: &[],
+    };
+    link.say(CHANNEL, &consume);
     let stream = link.into_stream()?;
     stream.set_read_timeout(Some(LOOK))?;
     Ok(stream)
@@ -48,7 +55,7 @@ pub(super) fn run(
 ) -> anyhow::Result<Latencies> {
     let mut latencies = Latencies::new()?;
     let mut scanner = Scanner::new();
-    let mut ack = Vec::new();
+    let mut ack = BytesMut::new();
     loop {
         if scanner.fill(stream)? == 0 {
             if shared.phase() == Phase::Stop {
@@ -67,7 +74,7 @@ pub(super) fn run(
             && !plan.is_auto_ack
         {
             ack.clear();
-            Frame::method(&mut ack, CHANNEL, id::BASIC_ACK).u64(tag).u8(1).end()?;
+            Method::BasicAck { delivery_tag: tag, multiple: true }.put(&mut ack, CHANNEL);
             stream.write_all(&ack).context("acknowledging")?;
         }
     }
@@ -85,16 +92,16 @@ fn read_batch(scanner: &mut Scanner, mut stamp: impl FnMut(u64)) -> anyhow::Resu
     let mut batch = Batch { messages: 0, last_tag: None };
     let mut is_first_body = false;
     scanner.visit(|kind, payload| match kind {
-        id::METHOD => {
+        METHOD => {
             if let Some(tag) = delivery_tag(payload) {
                 batch.last_tag = Some(tag);
             }
         }
-        id::HEADER => {
+        HEADER => {
             batch.messages += 1;
             is_first_body = true;
         }
-        id::BODY if std::mem::take(&mut is_first_body) => {
+        BODY if std::mem::take(&mut is_first_body) => {
             if let Some((first, _)) = payload.split_first_chunk::<8>() {
                 stamp(u64::from_be_bytes(*first));
             }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use proto_amqp::table::Method;
 
 use super::figures::{Latencies, Phase, Shared, float};
 use super::load::Queues;
@@ -12,7 +13,7 @@ use super::plan::Plan;
 use super::process::ServerProcess;
 use super::report::{CpuUse, Report, Sizes, Speed};
 use super::{consumer, publisher};
-use crate::client::{Address, Client, Frame, Link, id};
+use crate::client::{Address, Client, Link};
 
 /// Declarations under way at a time.
 const DECLARES: usize = 200;
@@ -104,10 +105,19 @@ pub(super) fn queues(
     let cpu_before = server.map(ServerProcess::cpu_s);
     let prefix = format!("potager.bench.{}", std::process::id());
     let began = Instant::now();
-    each_in_turn(&mut link, plan.count, id::QUEUE_DECLARE_OK, |frames, index| {
+    each_in_turn(&mut link, plan.count, |link, index| {
         let name = format!("{prefix}.{index}");
-        let frame = Frame::method(frames, 1, id::QUEUE_DECLARE).u16(0).short(&name);
-        frame.u8(0b10).long(&[]).end()
+        let declare = Method::QueueDeclare {
+            ticket: 0,
+            queue: name.as_bytes(),
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            nowait: false,
+            arguments: &[],
+        };
+        link.say(1, &declare);
     })?;
     let took = began.elapsed();
     let cpu_s = server.map(ServerProcess::cpu_s).zip(cpu_before).map(|(now, then)| now - then);
@@ -118,9 +128,11 @@ pub(super) fn queues(
         share: cpu_s / took.as_secs_f64(),
     });
     if !plan.is_kept {
-        each_in_turn(&mut link, plan.count, id::QUEUE_DELETE_OK, |frames, index| {
+        each_in_turn(&mut link, plan.count, |link, index| {
             let name = format!("{prefix}.{index}");
-            Frame::method(frames, 1, id::QUEUE_DELETE).u16(0).short(&name).u8(0).end()
+            let queue = name.as_bytes();
+            let (if_unused, if_empty, nowait) = (false, false, false);
+            link.say(1, &Method::QueueDelete { ticket: 0, queue, if_unused, if_empty, nowait });
         })?;
     }
     link.close();
@@ -131,17 +143,19 @@ pub(super) fn queues(
 fn each_in_turn(
     link: &mut Link,
     count: usize,
-    reply: id::Method,
-    write: impl Fn(&mut Vec<u8>, usize) -> Result<(), crate::client::Fault>,
+    say: impl Fn(&mut Link, usize),
 ) -> anyhow::Result<()> {
+    let is_reply = |method: &Method<'_>| {
+        matches!(method, Method::QueueDeclareOk { .. } | Method::QueueDeleteOk { .. })
+    };
     let mut next = 0;
     while next < count {
         let batch = DECLARES.min(count - next);
         for index in next..next + batch {
-            write(&mut link.output, index)?;
+            say(link, index);
         }
         for _ in 0..batch {
-            link.call(1, reply, "a declaration")?;
+            link.call(1, "a declaration", is_reply)?;
         }
         next += batch;
     }

@@ -11,11 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::BytesMut;
+use proto_amqp::codec::{self, METHOD};
+use proto_amqp::table::Method;
 
 use super::figures::{Latencies, Phase, Shared};
 use super::plan::Plan;
 use super::scan::{Scanner, Tracker, is_settlement};
-use crate::client::{Address, Frame, Link, content, id};
+use crate::client::{Address, Link};
 
 /// The channel that carries the load.
 const CHANNEL: u16 = 1;
@@ -37,23 +40,25 @@ struct Volley {
 }
 
 impl Volley {
-    fn new(queue: &str, plan: &Plan, count: usize, frame_bytes_max: usize) -> anyhow::Result<Self> {
-        let mut bytes = Vec::new();
-        Frame::method(&mut bytes, CHANNEL, id::BASIC_PUBLISH)
-            .u16(0)
-            .short("")
-            .short(queue)
-            .u8(0)
-            .end()?;
+    fn new(queue: &str, plan: &Plan, count: usize, frame_bytes_max: u32) -> Self {
+        let mut bytes = BytesMut::new();
+        let publish = Method::BasicPublish {
+            ticket: 0,
+            exchange: &[],
+            routing_key: queue.as_bytes(),
+            mandatory: false,
+            immediate: false,
+        };
+        publish.put(&mut bytes, CHANNEL);
         let method_bytes = bytes.len();
         let body = vec![b'p'; plan.size_bytes.max(8)];
         // Flags with only delivery-mode: 2 is persistent.
         let properties = [0x10, 0x00, if plan.is_durable { 2 } else { 1 }];
-        content(&mut bytes, CHANNEL, &properties, &body, frame_bytes_max)?;
+        codec::put_content(&mut bytes, CHANNEL, &properties, &body, frame_bytes_max);
         let stride = bytes.len();
         // Method, then a header frame of 8 + 12 + 3 bytes, then 7 bytes of the body frame's head.
         let stamp_at = method_bytes + 8 + 12 + properties.len() + 7;
-        Ok(Self { bytes: bytes.repeat(count.max(1)), stride, stamp_at })
+        Self { bytes: bytes.repeat(count.max(1)), stride, stamp_at }
     }
 
     /// How many messages one write can carry.
@@ -79,12 +84,14 @@ impl Volley {
 }
 
 /// Logs in and prepares the channel; returns the socket and the largest frame allowed.
-fn prepare(address: &Address, is_confirmed: bool) -> anyhow::Result<(TcpStream, usize)> {
+fn prepare(address: &Address, is_confirmed: bool) -> anyhow::Result<(TcpStream, u32)> {
     let mut link = Link::connect(address)?;
     link.open_channel(CHANNEL)?;
     if is_confirmed {
-        Frame::method(&mut link.output, CHANNEL, id::CONFIRM_SELECT).u8(0).end()?;
-        link.call(CHANNEL, id::CONFIRM_SELECT_OK, "confirm.select")?;
+        link.say(CHANNEL, &Method::ConfirmSelect { nowait: false });
+        link.call(CHANNEL, "confirm.select", |method| {
+            matches!(method, Method::ConfirmSelectOk {})
+        })?;
     }
     let frame_bytes_max = link.frame_bytes_max();
     Ok((link.into_stream()?, frame_bytes_max))
@@ -99,11 +106,11 @@ pub(super) fn closed(
 ) -> anyhow::Result<Latencies> {
     let (stream, frame_bytes_max) = prepare(address, plan.is_confirmed)?;
     if !plan.is_confirmed {
-        let volley = Volley::new(queue, plan, BURST, frame_bytes_max)?;
+        let volley = Volley::new(queue, plan, BURST, frame_bytes_max);
         return unconfirmed(&stream, volley, plan, shared);
     }
     stream.set_read_timeout(Some(LOOK))?;
-    let mut volley = Volley::new(queue, plan, plan.window, frame_bytes_max)?;
+    let mut volley = Volley::new(queue, plan, plan.window, frame_bytes_max);
     let mut window = Window::new(plan.window)?;
     let mut scanner = Scanner::new();
     let mut stopped_at = None;
@@ -130,7 +137,7 @@ pub(super) fn closed(
         let now_ns = shared.now_ns();
         let before = window.outstanding;
         scanner.visit(|kind, payload| {
-            if kind == id::METHOD && is_settlement(payload) {
+            if kind == METHOD && is_settlement(payload) {
                 window.settle(payload, is_measured.then_some(now_ns));
             }
         })?;
@@ -237,7 +244,7 @@ pub(super) fn open(
 ) -> anyhow::Result<Latencies> {
     let (stream, frame_bytes_max) = prepare(address, plan.is_confirmed)?;
     stream.set_read_timeout(Some(LOOK))?;
-    let volley = Volley::new(queue, plan, BURST, frame_bytes_max)?;
+    let volley = Volley::new(queue, plan, BURST, frame_bytes_max);
     let schedule = Schedule { began_ns: shared.now_ns(), rate };
     let sent = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -323,7 +330,7 @@ fn answers(
         let (now_ns, is_measured) = (shared.now_ns(), shared.phase() == Phase::Measure);
         let mut count = 0;
         scanner.visit(|kind, payload| {
-            if kind == id::METHOD && is_settlement(payload) {
+            if kind == METHOD && is_settlement(payload) {
                 tracker.settle(payload, |first, last| {
                     count += last - first + 1;
                     for number in first..=last {
@@ -346,7 +353,7 @@ mod tests {
     fn the_stamp_lies_in_the_first_bytes_of_the_body() {
         for size_bytes in [8, 100, 20_000] {
             let plan = Plan { size_bytes, ..Plan::default() };
-            let volley = Volley::new("some.queue", &plan, 3, 4096).unwrap();
+            let volley = Volley::new("some.queue", &plan, 3, 4096);
             assert_eq!(volley.capacity(), 3);
             for copy in volley.bytes.chunks_exact(volley.stride) {
                 let stamp = &copy[volley.stamp_at..volley.stamp_at + 8];

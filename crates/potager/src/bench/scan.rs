@@ -10,7 +10,7 @@ use std::io::Read;
 use anyhow::{Context, bail};
 use wire::Cursor;
 
-use crate::client::id;
+use proto_amqp::codec::METHOD;
 
 /// Room for a few hundred messages of 1 KiB, and for the largest frame that we agree to.
 const BUFFER_BYTES: usize = 512 << 10;
@@ -55,7 +55,7 @@ impl Scanner {
             }
             let Some((payload, after)) = tail.split_at_checked(size) else { break };
             let Some((_end_mark, after)) = after.split_first() else { break };
-            if kind == id::METHOD && is_close(payload) {
+            if kind == METHOD && is_close(payload) {
                 bail!("the server closed: {}", closing_words(payload));
             }
             each(kind, payload);

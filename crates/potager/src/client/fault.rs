@@ -3,6 +3,9 @@
 
 use std::io;
 
+use proto_amqp::codec::FrameError;
+use proto_amqp::table::MethodError;
+
 /// Why a call of the client failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -66,8 +69,14 @@ impl Fault {
     }
 }
 
-impl From<wire::Short> for Fault {
-    fn from(_: wire::Short) -> Self {
-        Self::Protocol("a method ends inside an argument".to_owned())
+impl From<MethodError> for Fault {
+    fn from(error: MethodError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        Self::Protocol(error.to_string())
     }
 }

@@ -9,15 +9,23 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use model::table::{self, Value};
-use wire::Cursor;
+use proto_amqp::codec::{self, METHOD, PROTOCOL_HEADER};
+use proto_amqp::table::Method;
 
-use super::method::{self, Frame, Received, id, table_of};
 use super::{Address, Fault};
 
 /// How long connecting and each reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// What this client asks for; the server may answer with less.
 const FRAME_BYTES_MAX: u32 = 128 << 10;
+
+/// One received frame.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) kind: u8,
+    pub(super) channel: u16,
+    pub(super) payload: Bytes,
+}
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
 
@@ -27,8 +35,8 @@ pub(crate) struct Link {
     input: BytesMut,
     scratch: Box<[u8]>,
     /// Frames that [`Link::flush`] will send.
-    pub(crate) output: Vec<u8>,
-    frame_bytes_max: usize,
+    pub(crate) output: BytesMut,
+    frame_bytes_max: u32,
     /// The read timeout that the socket has now.
     timeout: Option<Duration>,
     /// `product` and `version` as the server announced them.
@@ -47,8 +55,8 @@ impl Link {
             stream,
             input: BytesMut::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
-            output: b"AMQP\x00\x00\x09\x01".to_vec(),
-            frame_bytes_max: 0,
+            output: BytesMut::from(&PROTOCOL_HEADER[..]),
+            frame_bytes_max: FRAME_BYTES_MAX,
             timeout: None,
             server: String::new(),
         };
@@ -57,32 +65,39 @@ impl Link {
     }
 
     fn log_in(&mut self, address: &Address) -> Result<(), Fault> {
-        let start = self.call(0, id::CONNECTION_START, "the protocol header")?;
-        self.server = product(&start)?;
+        let start = self.call(0, "the protocol header", |method| {
+            matches!(method, Method::ConnectionStart { .. })
+        })?;
+        if let Method::ConnectionStart { server_properties, .. } = Method::parse(&start)? {
+            self.server = product(server_properties);
+        }
         let response = format!("\0{}\0{}", address.user, address.password);
-        Frame::method(&mut self.output, 0, id::CONNECTION_START_OK)
-            .long(&client_properties())
-            .short("PLAIN")
-            .long(response.as_bytes())
-            .short("en_US")
-            .end()?;
-        let tune = self.call(0, id::CONNECTION_TUNE, "the login")?;
-        let mut tune = Cursor::new(&tune);
-        let (channels_max, offered) = (tune.u16()?, tune.u32()?);
-        let agreed = if offered == 0 { FRAME_BYTES_MAX } else { offered.min(FRAME_BYTES_MAX) };
-        self.frame_bytes_max =
-            usize::try_from(agreed).map_err(|_| Fault::TooLong("the frames are too large"))?;
-        Frame::method(&mut self.output, 0, id::CONNECTION_TUNE_OK)
-            .u16(channels_max)
-            .u32(agreed)
-            .u16(0)
-            .end()?;
-        Frame::method(&mut self.output, 0, id::CONNECTION_OPEN)
-            .short(&address.vhost)
-            .u8(0)
-            .u8(0)
-            .end()?;
-        self.call(0, id::CONNECTION_OPEN_OK, "opening the virtual host").map(drop)
+        self.say(
+            0,
+            &Method::ConnectionStartOk {
+                client_properties: &client_properties(),
+                mechanism: b"PLAIN",
+                response: response.as_bytes(),
+                locale: b"en_US",
+            },
+        );
+        let tune =
+            self.call(0, "the login", |method| matches!(method, Method::ConnectionTune { .. }))?;
+        let Method::ConnectionTune { channel_max, frame_max, .. } = Method::parse(&tune)? else {
+            return Err(unexpected(&tune));
+        };
+        if frame_max != 0 {
+            self.frame_bytes_max = frame_max.min(FRAME_BYTES_MAX);
+        }
+        let frame_max = self.frame_bytes_max;
+        self.say(0, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat: 0 });
+        let virtual_host = name(&address.vhost)?;
+        let open = Method::ConnectionOpen { virtual_host, capabilities: &[], insist: false };
+        self.say(0, &open);
+        self.call(0, "opening the virtual host", |method| {
+            matches!(method, Method::ConnectionOpenOk { .. })
+        })?;
+        Ok(())
     }
 
     /// Opens a channel.
@@ -90,12 +105,20 @@ impl Link {
     /// # Errors
     /// When the server refuses or is gone.
     pub(crate) fn open_channel(&mut self, channel: u16) -> Result<(), Fault> {
-        Frame::method(&mut self.output, channel, id::CHANNEL_OPEN).u8(0).end()?;
-        self.call(channel, id::CHANNEL_OPEN_OK, "opening a channel").map(drop)
+        self.say(channel, &Method::ChannelOpen { out_of_band: &[] });
+        self.call(channel, "opening a channel", |method| {
+            matches!(method, Method::ChannelOpenOk { .. })
+        })?;
+        Ok(())
+    }
+
+    /// Adds a method to the output.
+    pub(crate) fn say(&mut self, channel: u16, method: &Method<'_>) {
+        method.put(&mut self.output, channel);
     }
 
     /// The size above which a frame may not be.
-    pub(crate) const fn frame_bytes_max(&self) -> usize {
+    pub(crate) const fn frame_bytes_max(&self) -> u32 {
         self.frame_bytes_max
     }
 
@@ -124,22 +147,25 @@ impl Link {
         sent.map_err(Fault::socket("sending to the server"))
     }
 
-    /// Flushes and waits for one expected method on `channel`; returns its arguments. For times
+    /// Flushes and waits for one expected method on `channel`; returns its payload. For times
     /// when nothing else can arrive: `session` waits with events in between.
+    ///
+    /// # Errors
+    /// When something else arrives, or nothing in time.
     pub(crate) fn call(
         &mut self,
         channel: u16,
-        expected: id::Method,
         what: &'static str,
+        is_expected: fn(&Method<'_>) -> bool,
     ) -> Result<Bytes, Fault> {
         self.flush()?;
         let deadline = Instant::now() + REPLY_TIMEOUT;
         let received = self.receive(deadline)?.ok_or(Fault::Silence(what))?;
-        let (method, arguments) = split_method(&received)?;
-        if received.channel == channel && method == expected {
-            return Ok(arguments);
+        let is_reply = received.kind == METHOD && received.channel == channel;
+        if is_reply && is_expected(&Method::parse(&received.payload)?) {
+            return Ok(received.payload);
         }
-        Err(unexpected(method, &arguments))
+        Err(unexpected(&received.payload))
     }
 
     /// The next frame; `None` when the deadline passes first. Connection-wide methods are dealt
@@ -149,7 +175,7 @@ impl Link {
     /// When the socket fails, or the server closes the connection or breaks the protocol.
     pub(super) fn receive(&mut self, deadline: Instant) -> Result<Option<Received>, Fault> {
         loop {
-            if let Some(received) = method::take(&mut self.input)? {
+            if let Some(received) = take(&mut self.input, self.frame_bytes_max)? {
                 if self.connection_wide(&received)? {
                     continue;
                 }
@@ -166,21 +192,21 @@ impl Link {
         if received.channel != 0 {
             return Ok(false);
         }
-        if received.kind != id::METHOD {
+        if received.kind != METHOD {
             return Ok(true);
         }
-        let (method, arguments) = split_method(received)?;
-        match method {
-            id::CONNECTION_CLOSE => {
-                let (code, text) = closing(&arguments).unwrap_or_default();
-                Frame::method(&mut self.output, 0, id::CONNECTION_CLOSE_OK).end()?;
-                // Whether the good-bye arrives changes nothing any more.
-                self.flush().ok();
-                Err(Fault::ConnectionClosed { code, text })
-            }
-            id::CONNECTION_BLOCKED | id::CONNECTION_UNBLOCKED => Ok(true),
-            _ => Ok(false),
+        let method = Method::parse(&received.payload)?;
+        if let Method::ConnectionClose { reply_code: code, reply_text, .. } = method {
+            let text = text_of(reply_text);
+            self.say(0, &Method::ConnectionCloseOk {});
+            // Whether the good-bye arrives changes nothing any more.
+            self.flush().ok();
+            return Err(Fault::ConnectionClosed { code, text });
         }
+        let is_told = |method| {
+            matches!(method, Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {})
+        };
+        Ok(is_told(method))
     }
 
     /// Reads once; false when the deadline passed.
@@ -217,17 +243,16 @@ impl Link {
 
     /// Says good-bye; errors do not matter any more.
     pub(crate) fn close(mut self) {
-        let said = Frame::method(&mut self.output, 0, id::CONNECTION_CLOSE)
-            .u16(200)
-            .short("bye")
-            .u32(0)
-            .end();
-        if said.is_ok() && self.flush().is_ok() {
-            let deadline = Instant::now() + Duration::from_secs(2);
-            while let Ok(Some(received)) = self.receive(deadline) {
-                if split_method(&received).is_ok_and(|(m, _)| m == id::CONNECTION_CLOSE_OK) {
-                    break;
-                }
+        let bye =
+            Method::ConnectionClose { reply_code: 200, reply_text: b"bye", class: 0, method: 0 };
+        self.say(0, &bye);
+        if self.flush().is_err() {
+            return;
+        }
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while let Ok(Some(received)) = self.receive(deadline) {
+            if matches!(Method::parse(&received.payload), Ok(Method::ConnectionCloseOk {})) {
+                break;
             }
         }
     }
@@ -248,38 +273,57 @@ fn dial(address: &Address) -> Result<TcpStream, Fault> {
     Err(Fault::socket(doing())(error))
 }
 
-/// Method number and arguments of a method frame.
-pub(super) fn split_method(received: &Received) -> Result<(id::Method, Bytes), Fault> {
-    let mut cursor = Cursor::new(&received.payload);
-    let method = (cursor.u16()?, cursor.u16()?);
-    Ok((method, received.payload.slice(4..)))
+/// Splits the first whole frame off `input`; `None` when it is not all there yet.
+pub(super) fn take(input: &mut BytesMut, frame_bytes_max: u32) -> Result<Option<Received>, Fault> {
+    if input.starts_with(b"AMQP") {
+        return Err(Fault::Protocol("it wants another protocol version".to_owned()));
+    }
+    let Some(head) = codec::peek(input, frame_bytes_max)? else { return Ok(None) };
+    let frame = input.split_to(head.total()).freeze();
+    let payload = frame.slice(codec::FRAME_HEAD..frame.len() - 1);
+    Ok(Some(Received { kind: head.kind, channel: head.channel, payload }))
 }
 
-/// Turns a method that nobody waits for into a fault, in the server's words if it has some.
-pub(super) fn unexpected(method: id::Method, arguments: &[u8]) -> Fault {
-    match closing(arguments) {
-        Some((code, text)) if method == id::CHANNEL_CLOSE => Fault::ChannelClosed { code, text },
-        _ => Fault::Protocol(format!("method {}.{} out of turn", method.0, method.1)),
+/// Turns a frame that nobody waits for into a fault, in the server's words if it has some.
+pub(super) fn unexpected(payload: &[u8]) -> Fault {
+    match Method::parse(payload) {
+        Ok(Method::ChannelClose { reply_code: code, reply_text, .. }) => {
+            Fault::ChannelClosed { code, text: text_of(reply_text) }
+        }
+        Ok(method) => Fault::Protocol(format!("{} out of turn", method.name())),
+        Err(error) => error.into(),
     }
 }
 
-/// Code and text at the front of a close or return.
-pub(super) fn closing(arguments: &[u8]) -> Option<(u16, String)> {
-    let mut cursor = Cursor::new(arguments);
-    let (code, text) = (cursor.u16().ok()?, cursor.short_string().ok()?);
-    Some((code, String::from_utf8_lossy(text).into_owned()))
+/// A text from the wire, for people.
+pub(super) fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A name for the wire, which cannot carry longer ones.
+pub(crate) fn name(text: &str) -> Result<&[u8], Fault> {
+    if text.len() > usize::from(u8::MAX) {
+        return Err(Fault::TooLong("a name is longer than 255 bytes"));
+    }
+    Ok(text.as_bytes())
 }
 
 /// Product and version out of the server's properties.
-fn product(start: &[u8]) -> Result<String, Fault> {
-    let mut cursor = Cursor::new(start);
-    cursor.u16()?;
-    let properties = cursor.long_string()?;
+fn product(properties: &[u8]) -> String {
     let text = |name: &[u8]| match table::find(properties, name) {
-        Some(Value::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+        Some(Value::Text(text)) => text_of(text),
         _ => String::new(),
     };
-    Ok(format!("{} {}", text(b"product"), text(b"version")).trim().to_owned())
+    format!("{} {}", text(b"product"), text(b"version")).trim().to_owned()
+}
+
+/// The content of a table.
+pub(super) fn table_of(entries: &[(&str, Value<'_>)]) -> Vec<u8> {
+    let mut content = Vec::new();
+    for (name, value) in entries {
+        table::put_field(&mut content, name.as_bytes(), *value);
+    }
+    content
 }
 
 fn client_properties() -> Vec<u8> {

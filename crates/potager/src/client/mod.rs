@@ -3,20 +3,18 @@
 //!
 //! Lives here: addresses, the handshake, one method per protocol verb, and events. Not here: the
 //! load generator (`bench::load`), which writes frames that it prepared before and scans replies
-//! instead of decoding them; the server's side of the protocol (`proto-amqp`). It works against
-//! any AMQP 0-9-1 server and uses no part of the server's state.
+//! instead of decoding them; frames and methods (`proto_amqp::codec` and `table`). It works
+//! against any AMQP 0-9-1 server and uses no part of the server's state.
 
 mod address;
 mod confirms;
 mod fault;
 mod link;
-mod method;
 mod session;
 
 pub(crate) use address::Address;
 pub(crate) use fault::Fault;
 pub(crate) use link::Link;
-pub(crate) use method::{Frame, content, id};
 pub(crate) use session::{Client, Delivery, Event, Message, QueueSpec};
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! [`Client`]: one connection with one channel, one method per protocol verb.
 //!
 //! Publishes and settlements gather in the output until [`Client::flush`], a call that waits for
-//! a reply, or [`Client::next_event`]. Not here: frames (`method`), the socket (`link`).
+//! a reply, or [`Client::next_event`]. Not here: frames (`proto_amqp`), the socket (`link`).
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use model::table::Value;
-use wire::Cursor;
+use proto_amqp::codec::{self, BODY, HEADER, METHOD};
+use proto_amqp::table::Method;
 
 use super::confirms::Confirms;
-use super::link::{closing, split_method, unexpected};
-use super::method::{self, Frame, Received, id, table_of};
+use super::link::{Received, name, table_of, text_of, unexpected};
 use super::{Address, Fault, Link};
 
 /// The one channel.
@@ -105,8 +105,8 @@ pub(crate) struct QueueSpec<'a> {
 
 /// A content method whose header or body is still on its way.
 struct Content {
-    method: id::Method,
-    arguments: Bytes,
+    /// Payload of the method frame.
+    method: Bytes,
     properties: Bytes,
     /// `None` until the header is there.
     missing_bytes: Option<u64>,
@@ -131,48 +131,57 @@ impl Client {
 
     /// Declares a queue; returns its name and how many messages it holds.
     pub(crate) fn declare_queue(&mut self, spec: &QueueSpec<'_>) -> Result<(String, u32), Fault> {
-        let bits = u8::from(spec.is_passive)
-            | u8::from(spec.is_durable) << 1
-            | u8::from(spec.is_exclusive) << 2
-            | u8::from(spec.is_auto_delete) << 3;
-        self.method(id::QUEUE_DECLARE)
-            .u16(0)
-            .short(spec.name)
-            .u8(bits)
-            .long(&table_of(spec.arguments))
-            .end()?;
-        let reply = self.call(id::QUEUE_DECLARE_OK, "queue.declare")?;
-        let mut reply = Cursor::new(&reply);
-        let name = String::from_utf8_lossy(reply.short_string()?).into_owned();
-        Ok((name, reply.u32()?))
+        self.say(&Method::QueueDeclare {
+            ticket: 0,
+            queue: name(spec.name)?,
+            passive: spec.is_passive,
+            durable: spec.is_durable,
+            exclusive: spec.is_exclusive,
+            auto_delete: spec.is_auto_delete,
+            nowait: false,
+            arguments: &table_of(spec.arguments),
+        });
+        let reply =
+            self.call("queue.declare", |method| matches!(method, Method::QueueDeclareOk { .. }))?;
+        if let Method::QueueDeclareOk { queue, message_count, .. } = Method::parse(&reply)? {
+            return Ok((text_of(queue), message_count));
+        }
+        Err(unexpected(&reply))
     }
 
     /// Deletes a queue with what is in it; returns how many messages that were.
-    pub(crate) fn delete_queue(&mut self, name: &str) -> Result<u32, Fault> {
-        self.method(id::QUEUE_DELETE).u16(0).short(name).u8(0).end()?;
-        let reply = self.call(id::QUEUE_DELETE_OK, "queue.delete")?;
-        Ok(Cursor::new(&reply).u32()?)
+    pub(crate) fn delete_queue(&mut self, queue: &str) -> Result<u32, Fault> {
+        let queue = name(queue)?;
+        let (if_unused, if_empty, nowait) = (false, false, false);
+        self.say(&Method::QueueDelete { ticket: 0, queue, if_unused, if_empty, nowait });
+        let reply =
+            self.call("queue.delete", |method| matches!(method, Method::QueueDeleteOk { .. }))?;
+        if let Method::QueueDeleteOk { message_count } = Method::parse(&reply)? {
+            return Ok(message_count);
+        }
+        Err(unexpected(&reply))
     }
 
     /// Puts the channel into confirm mode: each publish is answered by [`Event::Confirm`].
     pub(crate) fn confirm_select(&mut self) -> Result<(), Fault> {
-        self.method(id::CONFIRM_SELECT).u8(0).end()?;
-        self.call(id::CONFIRM_SELECT_OK, "confirm.select")?;
+        self.say(&Method::ConfirmSelect { nowait: false });
+        self.call("confirm.select", |method| matches!(method, Method::ConfirmSelectOk {}))?;
         self.confirms = Some(Confirms::default());
         Ok(())
     }
 
     /// Publishes; returns the number that the confirm will carry (0 without confirm mode).
     pub(crate) fn publish(&mut self, message: &Message<'_>) -> Result<u64, Fault> {
-        self.method(id::BASIC_PUBLISH)
-            .u16(0)
-            .short(message.exchange)
-            .short(message.routing_key)
-            .u8(u8::from(message.is_mandatory))
-            .end()?;
+        self.say(&Method::BasicPublish {
+            ticket: 0,
+            exchange: name(message.exchange)?,
+            routing_key: name(message.routing_key)?,
+            mandatory: message.is_mandatory,
+            immediate: false,
+        });
         let frame_bytes_max = self.link.frame_bytes_max();
         let (properties, body) = (message.properties, message.body);
-        method::content(&mut self.link.output, CHANNEL, properties, body, frame_bytes_max)?;
+        codec::put_content(&mut self.link.output, CHANNEL, properties, body, frame_bytes_max);
         if self.link.output.len() > OUTPUT_BYTES_MAX {
             self.link.flush()?;
         }
@@ -196,16 +205,21 @@ impl Client {
         prefetch: u16,
         is_auto_ack: bool,
     ) -> Result<(), Fault> {
-        self.method(id::BASIC_QOS).u32(0).u16(prefetch).u8(0).end()?;
-        self.call(id::BASIC_QOS_OK, "basic.qos")?;
-        self.method(id::BASIC_CONSUME)
-            .u16(0)
-            .short(queue)
-            .short("")
-            .u8(u8::from(is_auto_ack) << 1)
-            .long(&[])
-            .end()?;
-        self.call(id::BASIC_CONSUME_OK, "basic.consume").map(drop)
+        let qos = Method::BasicQos { prefetch_size: 0, prefetch_count: prefetch, global: false };
+        self.say(&qos);
+        self.call("basic.qos", |method| matches!(method, Method::BasicQosOk {}))?;
+        self.say(&Method::BasicConsume {
+            ticket: 0,
+            queue: name(queue)?,
+            consumer_tag: &[],
+            no_local: false,
+            no_ack: is_auto_ack,
+            exclusive: false,
+            nowait: false,
+            arguments: &[],
+        });
+        let is_reply = |method: &Method<'_>| matches!(method, Method::BasicConsumeOk { .. });
+        self.call("basic.consume", is_reply).map(drop)
     }
 
     /// Takes one message from a queue; `None` when it is empty.
@@ -214,46 +228,47 @@ impl Client {
         queue: &str,
         is_auto_ack: bool,
     ) -> Result<Option<Delivery>, Fault> {
-        self.method(id::BASIC_GET).u16(0).short(queue).u8(u8::from(is_auto_ack)).end()?;
-        self.link.flush()?;
+        self.say(&Method::BasicGet { ticket: 0, queue: name(queue)?, no_ack: is_auto_ack });
+        let is_reply = |method: &Method<'_>| {
+            matches!(method, Method::BasicGetOk { .. } | Method::BasicGetEmpty { .. })
+        };
+        let reply = self.call("basic.get", is_reply)?;
+        if matches!(Method::parse(&reply)?, Method::BasicGetEmpty { .. }) {
+            return Ok(None);
+        }
+        self.expect_content(reply);
         let deadline = Instant::now() + REPLY_TIMEOUT;
-        loop {
+        while self.content.is_some() {
             let received = self.link.receive(deadline)?.ok_or(Fault::Silence("basic.get"))?;
-            let is_get = self.content.as_ref().is_some_and(|c| c.method == id::BASIC_GET_OK);
-            if received.kind == id::METHOD && split_method(&received)?.0 == id::BASIC_GET_EMPTY {
-                return Ok(None);
-            }
-            let before = self.events.len();
             self.take(&received)?;
-            if is_get
-                && self.events.len() > before
-                && let Some(Event::Delivery(delivery)) = self.events.pop_back()
-            {
-                return Ok(Some(delivery));
-            }
+        }
+        // The content that was just completed is the last event.
+        match self.events.pop_back() {
+            Some(Event::Delivery(delivery)) => Ok(Some(delivery)),
+            _ => Err(Fault::Protocol("no message after basic.get-ok".to_owned())),
         }
     }
 
     /// Acknowledges one delivery, or all up to it.
-    pub(crate) fn ack(&mut self, tag: u64, is_multiple: bool) -> Result<(), Fault> {
-        self.method(id::BASIC_ACK).u64(tag).u8(u8::from(is_multiple)).end()
+    pub(crate) fn ack(&mut self, tag: u64, is_multiple: bool) {
+        self.say(&Method::BasicAck { delivery_tag: tag, multiple: is_multiple });
     }
 
     /// Gives one delivery back, into its queue or (without requeue) away.
-    pub(crate) fn nack(&mut self, tag: u64, is_requeued: bool) -> Result<(), Fault> {
-        self.method(id::BASIC_NACK).u64(tag).u8(u8::from(is_requeued) << 1).end()
+    pub(crate) fn nack(&mut self, tag: u64, is_requeued: bool) {
+        self.say(&Method::BasicNack { delivery_tag: tag, multiple: false, requeue: is_requeued });
     }
 
     /// From now on publishes and acknowledgements take effect at [`Client::tx_commit`].
     pub(crate) fn tx_select(&mut self) -> Result<(), Fault> {
-        self.method(id::TX_SELECT).end()?;
-        self.call(id::TX_SELECT_OK, "tx.select").map(drop)
+        self.say(&Method::TxSelect {});
+        self.call("tx.select", |method| matches!(method, Method::TxSelectOk {})).map(drop)
     }
 
     /// Makes everything since the last commit take effect, all or nothing.
     pub(crate) fn tx_commit(&mut self) -> Result<(), Fault> {
-        self.method(id::TX_COMMIT).end()?;
-        self.call(id::TX_COMMIT_OK, "tx.commit").map(drop)
+        self.say(&Method::TxCommit {});
+        self.call("tx.commit", |method| matches!(method, Method::TxCommitOk {})).map(drop)
     }
 
     /// The next event; `None` after `wait` without one. Sends what has gathered first.
@@ -279,21 +294,22 @@ impl Client {
         self.link.close();
     }
 
-    fn method(&mut self, method: id::Method) -> Frame<'_> {
-        Frame::method(&mut self.link.output, CHANNEL, method)
+    fn say(&mut self, method: &Method<'_>) {
+        self.link.say(CHANNEL, method);
     }
 
     /// Sends and waits for the reply; what else arrives becomes events.
-    fn call(&mut self, expected: id::Method, what: &'static str) -> Result<Bytes, Fault> {
+    fn call(
+        &mut self,
+        what: &'static str,
+        is_reply: fn(&Method<'_>) -> bool,
+    ) -> Result<Bytes, Fault> {
         self.link.flush()?;
         let deadline = Instant::now() + REPLY_TIMEOUT;
         loop {
             let received = self.link.receive(deadline)?.ok_or(Fault::Silence(what))?;
-            if received.kind == id::METHOD {
-                let (method, arguments) = split_method(&received)?;
-                if method == expected {
-                    return Ok(arguments);
-                }
+            if received.kind == METHOD && is_reply(&Method::parse(&received.payload)?) {
+                return Ok(received.payload);
             }
             self.take(&received)?;
         }
@@ -302,53 +318,58 @@ impl Client {
     /// Turns a frame into events.
     fn take(&mut self, received: &Received) -> Result<(), Fault> {
         match received.kind {
-            id::METHOD => self.take_method(received),
-            id::HEADER => self.take_header(&received.payload),
-            id::BODY => self.take_body(&received.payload),
+            METHOD => self.take_method(&received.payload),
+            HEADER => self.take_header(&received.payload),
+            BODY => self.take_body(&received.payload),
             _ => Ok(()),
         }
     }
 
-    fn take_method(&mut self, received: &Received) -> Result<(), Fault> {
-        let (method, arguments) = split_method(received)?;
-        match method {
-            id::BASIC_DELIVER | id::BASIC_RETURN | id::BASIC_GET_OK => {
-                self.content = Some(Content {
-                    method,
-                    arguments,
-                    properties: Bytes::new(),
-                    missing_bytes: None,
-                    body: BytesMut::new(),
-                });
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all other methods are out of turn")]
+    fn take_method(&mut self, payload: &Bytes) -> Result<(), Fault> {
+        match Method::parse(payload)? {
+            Method::BasicDeliver { .. } | Method::BasicReturn { .. } => {
+                self.expect_content(payload.clone());
             }
-            id::BASIC_ACK | id::BASIC_NACK => {
-                let mut cursor = Cursor::new(&arguments);
-                let (tag, bits) = (cursor.u64()?, cursor.u8()?);
-                let settled = match self.confirms.as_mut() {
-                    Some(confirms) => confirms.settle(tag, bits & 1 == 1),
-                    None => Vec::new(),
-                };
-                let is_ack = method == id::BASIC_ACK;
-                let confirm = |number| Event::Confirm { number, is_ack };
-                self.events.extend(settled.into_iter().map(confirm));
+            Method::BasicAck { delivery_tag, multiple } => {
+                self.settle(delivery_tag, multiple, true);
             }
-            id::BASIC_CANCEL => self.events.push_back(Event::Cancelled),
-            id::CHANNEL_CLOSE => {
-                Frame::method(&mut self.link.output, CHANNEL, id::CHANNEL_CLOSE_OK).end()?;
-                let fault = unexpected(method, &arguments);
+            Method::BasicNack { delivery_tag, multiple, .. } => {
+                self.settle(delivery_tag, multiple, false);
+            }
+            Method::BasicCancel { .. } => self.events.push_back(Event::Cancelled),
+            Method::ChannelClose { .. } => {
+                self.say(&Method::ChannelCloseOk {});
                 self.link.flush()?;
-                return Err(fault);
+                return Err(unexpected(payload));
             }
-            _ => return Err(unexpected(method, &arguments)),
+            _ => return Err(unexpected(payload)),
         }
         Ok(())
     }
 
+    fn expect_content(&mut self, method: Bytes) {
+        self.content = Some(Content {
+            method,
+            properties: Bytes::new(),
+            missing_bytes: None,
+            body: BytesMut::new(),
+        });
+    }
+
+    fn settle(&mut self, number: u64, is_multiple: bool, is_ack: bool) {
+        if let Some(confirms) = self.confirms.as_mut() {
+            let settled = confirms.settle(number, is_multiple);
+            let confirm = |number| Event::Confirm { number, is_ack };
+            self.events.extend(settled.into_iter().map(confirm));
+        }
+    }
+
     fn take_header(&mut self, payload: &Bytes) -> Result<(), Fault> {
-        let mut cursor = Cursor::new(payload);
-        cursor.u32()?;
-        let body_bytes = cursor.u64()?;
-        let properties = payload.slice(12..);
+        let Some(header) = codec::content_header(payload) else {
+            return Err(Fault::Protocol("a content header is too short".to_owned()));
+        };
+        let (body_bytes, properties) = (header.body_size, payload.slice_ref(header.properties));
         let content = self.content.as_mut();
         let content = content.ok_or_else(|| Fault::Protocol("a header out of turn".to_owned()))?;
         content.properties = properties;
@@ -367,30 +388,28 @@ impl Client {
     }
 
     /// Turns the content into an event once it is whole.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "no other method has content")]
     fn complete(&mut self) -> Result<(), Fault> {
         let is_whole = |content: &mut Content| content.missing_bytes == Some(0);
         let Some(content) = self.content.take_if(is_whole) else { return Ok(()) };
-        let mut cursor = Cursor::new(&content.arguments);
-        if content.method == id::BASIC_RETURN {
-            let (code, text) = closing(&content.arguments).unwrap_or_default();
-            self.events.push_back(Event::Returned { code, text });
-            return Ok(());
-        }
-        if content.method == id::BASIC_DELIVER {
-            cursor.short_string()?;
-        }
-        let (tag, is_redelivered) = (cursor.u64()?, cursor.u8()? != 0);
-        let exchange = String::from_utf8_lossy(cursor.short_string()?).into_owned();
-        let routing_key = String::from_utf8_lossy(cursor.short_string()?).into_owned();
-        let (properties, body) = (content.properties, content.body.freeze());
-        self.events.push_back(Event::Delivery(Delivery {
-            tag,
-            is_redelivered,
-            exchange,
-            routing_key,
-            properties,
-            body,
-        }));
+        let event = match Method::parse(&content.method)? {
+            Method::BasicReturn { reply_code: code, reply_text, .. } => {
+                Event::Returned { code, text: text_of(reply_text) }
+            }
+            Method::BasicDeliver { delivery_tag, redelivered, exchange, routing_key, .. }
+            | Method::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, .. } => {
+                Event::Delivery(Delivery {
+                    tag: delivery_tag,
+                    is_redelivered: redelivered,
+                    exchange: text_of(exchange),
+                    routing_key: text_of(routing_key),
+                    properties: content.properties,
+                    body: content.body.freeze(),
+                })
+            }
+            _ => return Err(unexpected(&content.method)),
+        };
+        self.events.push_back(event);
         Ok(())
     }
 }

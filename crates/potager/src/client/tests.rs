@@ -6,9 +6,11 @@ use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use proto_amqp::codec;
+use proto_amqp::table::Method;
 
-use super::method::{self, Received};
+use super::link::{Received, take};
 use super::*;
 
 /// Plays a server after the handshake; returns the address to connect to.
@@ -33,24 +35,35 @@ impl Peer {
     fn shake_hands(&mut self) {
         let mut header = [0; 8];
         self.stream.read_exact(&mut header).unwrap();
-        assert_eq!(&header, b"AMQP\0\0\x09\x01");
-        self.say(0, id::CONNECTION_START, |f| {
-            f.u8(0).u8(9).long(&[]).long(b"PLAIN").long(b"en_US")
-        });
-        let login = self.hear(id::CONNECTION_START_OK);
-        assert!(login.payload.windows(12).any(|w| w == b"\0guest\0guest"));
-        self.say(0, id::CONNECTION_TUNE, |f| f.u16(10).u32(4096).u16(60));
-        let tuned = self.hear(id::CONNECTION_TUNE_OK);
-        assert_eq!(&tuned.payload[4..], [0, 10, 0, 0, 16, 0, 0, 0], "no heartbeat, our limits");
-        self.hear(id::CONNECTION_OPEN);
-        self.say(0, id::CONNECTION_OPEN_OK, |f| f.u8(0));
-        self.hear(id::CHANNEL_OPEN);
-        self.say(1, id::CHANNEL_OPEN_OK, |f| f.u32(0));
+        assert_eq!(header, codec::PROTOCOL_HEADER);
+        self.say(
+            0,
+            &Method::ConnectionStart {
+                version_major: 0,
+                version_minor: 9,
+                server_properties: &[],
+                mechanisms: b"PLAIN",
+                locales: b"en_US",
+            },
+        );
+        let login = self.hear("connection.start-ok");
+        let Method::ConnectionStartOk { response, .. } = Method::parse(&login).unwrap() else {
+            panic!("{login:?}");
+        };
+        assert_eq!(response, b"\0guest\0guest");
+        self.say(0, &Method::ConnectionTune { channel_max: 10, frame_max: 4096, heartbeat: 60 });
+        let tuned = self.hear("connection.tune-ok");
+        let expected = Method::ConnectionTuneOk { channel_max: 10, frame_max: 4096, heartbeat: 0 };
+        assert_eq!(Method::parse(&tuned).unwrap(), expected);
+        self.hear("connection.open");
+        self.say(0, &Method::ConnectionOpenOk { known_hosts: &[] });
+        self.hear("channel.open");
+        self.say(1, &Method::ChannelOpenOk { channel_id: &[] });
     }
 
     fn next(&mut self) -> Received {
         loop {
-            if let Some(received) = method::take(&mut self.input).unwrap() {
+            if let Some(received) = take(&mut self.input, 4096).unwrap() {
                 return received;
             }
             let mut bytes = [0; 4096];
@@ -60,21 +73,15 @@ impl Peer {
         }
     }
 
-    fn hear(&mut self, expected: id::Method) -> Received {
+    fn hear(&mut self, expected: &str) -> Bytes {
         let received = self.next();
-        let heard = (u16::from(received.payload[1]), u16::from(received.payload[3]));
-        assert_eq!(heard, expected);
-        received
+        assert_eq!(Method::parse(&received.payload).unwrap().name(), expected);
+        received.payload
     }
 
-    fn say(
-        &mut self,
-        channel: u16,
-        method: id::Method,
-        fill: impl for<'a> FnOnce(Frame<'a>) -> Frame<'a>,
-    ) {
-        let mut out = Vec::new();
-        fill(Frame::method(&mut out, channel, method)).end().unwrap();
+    fn say(&mut self, channel: u16, method: &Method<'_>) {
+        let mut out = BytesMut::new();
+        method.put(&mut out, channel);
         self.stream.write_all(&out).unwrap();
     }
 }
@@ -103,22 +110,26 @@ fn addresses_read_as_other_clients_read_them() {
 #[test]
 fn a_body_is_cut_into_frames_and_put_together_again() {
     let (address, playing) = peer(|peer| {
-        peer.hear(id::BASIC_PUBLISH);
+        peer.hear("basic.publish");
         let header = peer.next();
         assert_eq!(header.payload[4..12], 9000_u64.to_be_bytes());
         let mut sizes = Vec::new();
         while sizes.iter().sum::<usize>() < 9000 {
             let body = peer.next();
-            assert_eq!(body.kind, id::BODY);
+            assert_eq!(body.kind, codec::BODY);
             sizes.push(body.payload.len());
         }
         assert_eq!(sizes, [4088, 4088, 824]);
-        let deliver = |frame: Frame<'_>| -> () {
-            frame.short("c").u64(7).u8(1).short("").short("q").end().unwrap();
+        let mut out = BytesMut::new();
+        let deliver = Method::BasicDeliver {
+            consumer_tag: b"c",
+            delivery_tag: 7,
+            redelivered: true,
+            exchange: &[],
+            routing_key: b"q",
         };
-        let mut out = Vec::new();
-        deliver(Frame::method(&mut out, 1, id::BASIC_DELIVER));
-        content(&mut out, 1, &[], &[b'x'; 5000], 4096).unwrap();
+        deliver.put(&mut out, 1);
+        codec::put_content(&mut out, 1, &[], &[b'x'; 5000], 4096);
         peer.stream.write_all(&out).unwrap();
     });
     let mut client = Client::connect(&address).unwrap();
@@ -136,15 +147,15 @@ fn a_body_is_cut_into_frames_and_put_together_again() {
 #[test]
 fn an_event_that_comes_before_a_reply_is_kept() {
     let (address, playing) = peer(|peer| {
-        peer.hear(id::CONFIRM_SELECT);
-        peer.say(1, id::CONFIRM_SELECT_OK, |f| f);
+        peer.hear("confirm.select");
+        peer.say(1, &Method::ConfirmSelectOk {});
         for _ in 0..2 {
-            peer.hear(id::BASIC_PUBLISH);
+            peer.hear("basic.publish");
             peer.next();
         }
-        peer.hear(id::TX_SELECT);
-        peer.say(1, id::BASIC_ACK, |f| f.u64(2).u8(1));
-        peer.say(1, id::TX_SELECT_OK, |f| f);
+        peer.hear("tx.select");
+        peer.say(1, &Method::BasicAck { delivery_tag: 2, multiple: true });
+        peer.say(1, &Method::TxSelectOk {});
     });
     let mut client = Client::connect(&address).unwrap();
     client.confirm_select().unwrap();
@@ -166,11 +177,13 @@ fn an_event_that_comes_before_a_reply_is_kept() {
 #[test]
 fn what_the_server_says_at_the_end_reaches_the_caller() {
     let (address, playing) = peer(|peer| {
-        peer.hear(id::QUEUE_DECLARE);
-        peer.say(1, id::CHANNEL_CLOSE, |f| f.u16(404).short("NOT_FOUND - no queue").u32(0));
-        peer.hear(id::CHANNEL_CLOSE_OK);
-        peer.say(0, id::CONNECTION_CLOSE, |f| f.u16(320).short("CONNECTION_FORCED").u32(0));
-        peer.hear(id::CONNECTION_CLOSE_OK);
+        peer.hear("queue.declare");
+        let (class, method, text) = (0, 0, b"NOT_FOUND - no queue");
+        peer.say(1, &Method::ChannelClose { reply_code: 404, reply_text: text, class, method });
+        peer.hear("channel.close-ok");
+        let reply_text = b"CONNECTION_FORCED";
+        peer.say(0, &Method::ConnectionClose { reply_code: 320, reply_text, class, method });
+        peer.hear("connection.close-ok");
     });
     let mut client = Client::connect(&address).unwrap();
     let passive = QueueSpec { name: "q", is_passive: true, ..QueueSpec::default() };
@@ -184,10 +197,30 @@ fn what_the_server_says_at_the_end_reaches_the_caller() {
 }
 
 #[test]
-fn a_name_that_does_not_fit_is_refused_and_sends_nothing() {
-    let mut out = vec![1, 2, 3];
-    let long = "x".repeat(256);
-    let fault = Frame::method(&mut out, 1, id::QUEUE_DELETE).u16(0).short(&long).end();
-    assert!(matches!(fault, Err(Fault::TooLong(_))));
-    assert_eq!(out, [1, 2, 3]);
+fn a_name_that_does_not_fit_is_refused() {
+    assert_eq!(link::name(&"x".repeat(255)).unwrap().len(), 255);
+    assert!(matches!(link::name(&"x".repeat(256)), Err(Fault::TooLong(_))));
+}
+
+#[test]
+fn a_message_is_fetched_past_other_events() {
+    let (address, playing) = peer(|peer| {
+        peer.hear("basic.get");
+        let mut out = BytesMut::new();
+        let (exchange, routing_key, message_count) = (&b""[..], &b"q"[..], 3);
+        let (delivery_tag, redelivered) = (1, false);
+        Method::BasicCancel { consumer_tag: b"c", nowait: true }.put(&mut out, 1);
+        Method::BasicGetOk { delivery_tag, redelivered, exchange, routing_key, message_count }
+            .put(&mut out, 1);
+        codec::put_content(&mut out, 1, &[], b"body", 4096);
+        peer.stream.write_all(&out).unwrap();
+        peer.hear("basic.get");
+        peer.say(1, &Method::BasicGetEmpty { cluster_id: &[] });
+    });
+    let mut client = Client::connect(&address).unwrap();
+    let got = client.get("q", true).unwrap().unwrap();
+    assert_eq!((got.tag, &got.body[..]), (1, &b"body"[..]));
+    assert!(client.get("q", true).unwrap().is_none());
+    assert!(matches!(client.next_event(Duration::ZERO).unwrap(), Some(Event::Cancelled)));
+    playing.join().unwrap();
 }

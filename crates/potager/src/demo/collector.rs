@@ -51,7 +51,7 @@ fn collect(client: &mut Client, board: &Board, results: &mut Results) -> anyhow:
         }
         board.finished.store(results.by_task.len() as u64, Ordering::Relaxed);
         if let Some(tag) = last {
-            client.ack(tag, true)?;
+            client.ack(tag, true);
             client.flush()?;
         }
     }

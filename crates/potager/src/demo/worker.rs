@@ -125,7 +125,7 @@ fn execute(
             body: result.as_bytes(),
             ..Message::default()
         })?;
-        client.ack(delivery.tag, false)?;
+        client.ack(delivery.tag, false);
     }
     client.tx_commit()?;
     Ok(())

@@ -147,7 +147,7 @@ impl Stage {
                 if let Event::Delivery(delivery) = event {
                     let input = number(&delivery.body)?;
                     publish(client, RESULTS, input)?;
-                    client.ack(delivery.tag, false)?;
+                    client.ack(delivery.tag, false);
                     publish(client, NEXT, input)?;
                     inputs.push(input);
                 }

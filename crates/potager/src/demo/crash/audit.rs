@@ -149,7 +149,7 @@ fn drain(address: &Address, queue: &str) -> anyhow::Result<Vec<u64>> {
             Some(_) => {}
             None => {
                 let Some(tag) = last.take() else { break };
-                client.ack(tag, true)?;
+                client.ack(tag, true);
                 client.tx_commit()?;
                 wait = SILENCE;
             }
