@@ -94,6 +94,16 @@ pub enum FrameError {
     },
 }
 
+impl FrameError {
+    /// Announced payload bytes.
+    #[must_use]
+    pub const fn size(&self) -> u32 {
+        match self {
+            Self::TooLarge { size, .. } | Self::End { size, .. } => *size,
+        }
+    }
+}
+
 /// Looks at the frame at the front of `input`; `None` while it has not arrived whole. Looks at
 /// eight bytes only, so asking again costs nothing.
 ///

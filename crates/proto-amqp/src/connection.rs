@@ -51,8 +51,8 @@ enum Phase {
     Entering,
     /// In business.
     Running,
-    /// We said goodbye, for this reason, and wait for the answer; all else is ignored.
-    Closing(Box<str>),
+    /// We said goodbye and wait for the answer; all else is ignored. Then it ends like this.
+    Closing(Box<Close>),
     /// The peer said goodbye; so many channels have yet to end before we answer.
     Leaving(u16),
 }
@@ -62,6 +62,8 @@ enum Phase {
 struct Login {
     user: Bytes,
     vhost: Bytes,
+    /// How the client logged in.
+    mechanism: &'static str,
     /// Client capability `authentication_failure_close`.
     hears_refusal: bool,
     /// Client capability `consumer_cancel_notify`.
@@ -107,6 +109,8 @@ pub struct Connection {
     is_loopback: bool,
     /// Bytes taken before login, against [`handshake::UNKNOWN_BYTES_MAX`].
     unknown_bytes: u32,
+    /// Bytes of a frame that was refused by its size, still to come and to be thrown away.
+    skipping: u64,
     last_read: Instant,
     last_written: Instant,
     /// When the present phase must be over.
@@ -133,6 +137,7 @@ impl Connection {
             heartbeat_s: 0,
             is_loopback,
             unknown_bytes: 0,
+            skipping: 0,
             last_read: now,
             last_written: now,
             expires,
@@ -161,10 +166,16 @@ impl Connection {
             | Phase::Closing(_)
             | Phase::Leaving(_) => {}
         }
+        if self.skipping > 0 {
+            let length = input.len().min(usize::try_from(self.skipping).unwrap_or(usize::MAX));
+            input.advance(length);
+            self.skipping = self.skipping.saturating_sub(length as u64);
+            return Ok(length > 0);
+        }
         let head = match codec::peek(input, self.frame_max) {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(false),
-            Err(error) => return self.on_frame_error(error, input, out).map(|()| false),
+            Err(error) => return self.on_frame_error(error, out).map(|()| true),
         };
         if head.kind == codec::METHOD && self.takes_content() {
             match self.take_whole_publish(input, head, out) {
@@ -265,13 +276,8 @@ impl Connection {
     }
 
     /// Bytes that can never become a frame.
-    fn on_frame_error(
-        &mut self,
-        error: FrameError,
-        input: &mut BytesMut,
-        out: &mut Outbox,
-    ) -> Result<(), Close> {
-        input.clear();
+    fn on_frame_error(&mut self, error: FrameError, out: &mut Outbox) -> Result<(), Close> {
+        self.skipping = u64::from(error.size()).saturating_add(codec::FRAME_OVERHEAD as u64);
         if matches!(self.phase, Phase::Closing(_) | Phase::Leaving(_)) {
             return Err(Close::Violation(error.to_string()));
         }
@@ -355,6 +361,10 @@ impl wire::Connection for Connection {
 
     fn on_deadline(&mut self, now: Instant, out: &mut Outbox) -> Result<(), Close> {
         self.on_time(now, out)
+    }
+
+    fn on_held_back(&mut self, now: Instant) {
+        self.last_read = now;
     }
 
     fn on_written(&mut self, now: Instant) {

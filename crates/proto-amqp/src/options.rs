@@ -49,7 +49,7 @@ impl Default for Options {
             heartbeat_s: 60,
             limits: Limits::default(),
             handshake: Duration::from_secs(10),
-            goodbye: Duration::from_secs(10),
+            goodbye: Duration::from_secs(5),
         }
     }
 }

@@ -217,7 +217,8 @@ impl Connection {
             Method::ChannelOpen { .. } => self.open_channel(number, out)?,
             Method::ChannelClose { .. } => {
                 if let Some(channel) = self.channels.get_mut(number) {
-                    channel.reset(State::Leaving);
+                    channel.assembly = None;
+                    channel.state = State::Leaving;
                 }
                 out.submit(number, ticket::plain(Ask::CloseThenAnswer), Request::CloseChannel);
             }

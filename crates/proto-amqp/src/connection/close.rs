@@ -164,7 +164,7 @@ impl Connection {
         close.put(&mut out.bytes, 0);
         self.end_channels(Ask::CloseQuietly, out);
         self.expires = None;
-        self.phase = Phase::Closing(text.into());
+        self.phase = Phase::Closing(Box::new(Close::Violation(text)));
         Ok(())
     }
 
@@ -207,13 +207,12 @@ impl Connection {
             return Ok(());
         }
         match (parsed(payload), &self.phase) {
-            (Ok(Method::ConnectionCloseOk {}), Phase::Closing(why)) => {
-                Err(Close::Violation(why.to_string()).into())
+            (Ok(Method::ConnectionCloseOk {}), Phase::Closing(close)) => {
+                Err(Stop::Close((**close).clone()))
             }
-            (Ok(Method::ConnectionClose { .. }), Phase::Closing(why)) => {
-                let why = why.to_string();
+            (Ok(Method::ConnectionClose { .. }), Phase::Closing(close)) => {
                 Method::ConnectionCloseOk {}.put(&mut out.bytes, 0);
-                Err(Close::Violation(why).into())
+                Err(Stop::Close((**close).clone()))
             }
             _ => Ok(()),
         }
@@ -234,7 +233,9 @@ impl Connection {
         }
         let text = format!("broker forced connection closure with reason '{reason}'");
         self.fail_connection(&Failure::new(Code::ConnectionForced, text), out)
-            .map_err(|_| Close::Shutdown(reason))
+            .map_err(|_| Close::Shutdown(reason))?;
+        self.phase = Phase::Closing(Box::new(Close::Shutdown(reason)));
+        Ok(())
     }
 
     /// Starts the clock of a goodbye that was said just now.

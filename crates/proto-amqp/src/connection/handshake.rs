@@ -138,19 +138,20 @@ impl Connection {
 
     /// Reads user and password; the engine decides.
     fn log_in(&mut self, mechanism: &[u8], response: &[u8], out: &mut Outbox) -> Result<(), Stop> {
-        let credentials = match mechanism {
-            b"PLAIN" => plain(response),
-            b"AMQPLAIN" => amqplain(response),
+        let (used, credentials) = match mechanism {
+            b"PLAIN" => ("PLAIN", plain(response)),
+            b"AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
             other => {
                 let text = format!("unknown login mechanism '{}'", map::printable(other));
                 return Err(Close::Violation(text).into());
             }
         };
         let Some((user, password)) = credentials else {
-            let text = format!("malformed login response for {}", map::printable(mechanism));
+            let text = format!("malformed login response for {used}");
             return Err(Close::Violation(text).into());
         };
         self.login.user = map::name(user);
+        self.login.mechanism = used;
         let credentials = Credentials {
             user: self.login.user.clone(),
             password: Bytes::copy_from_slice(password),
@@ -179,15 +180,19 @@ impl Connection {
         if !self.login.hears_refusal {
             return Err(Close::Violation(why));
         }
+        let mechanism = self.login.mechanism;
+        let text = format!(
+            "ACCESS_REFUSED - Login was refused using authentication mechanism {mechanism}. For \
+             details see the broker logfile."
+        );
         let close = Method::ConnectionClose {
             reply_code: Code::AccessRefused as u16,
-            reply_text: b"ACCESS_REFUSED - Login was refused using authentication mechanism \
-                PLAIN. For details see the broker logfile.",
+            reply_text: text.as_bytes(),
             class: 0,
             method: 0,
         };
         close.put(&mut out.bytes, 0);
-        self.phase = Phase::Closing(why.into());
+        self.phase = Phase::Closing(Box::new(Close::Violation(why)));
         self.expires = None;
         Ok(())
     }
@@ -245,12 +250,16 @@ impl Connection {
 }
 
 /// A client may lower a limit of ours, not raise it; 0 stands for none.
+/// Source of the text: `RabbitMQ` 3.10, `rabbit_reader.erl`.
 fn chosen(what: &str, client: u32, server: u32) -> Result<u32, Failure> {
     if client == 0 && server > 0 || client > server {
-        let bound = if client == 0 { "no limit" } else { "a higher value" };
+        let detail = if what == "channel_max" && client == 0 { " (no limit)" } else { "" };
         return Err(Failure::new(
             Code::NotAllowed,
-            format!("negotiated {what} = {client} is {bound} where the server allows {server}"),
+            format!(
+                "negotiated {what} = {client}{detail} is higher than the maximum allowed value \
+                 ({server})"
+            ),
         ));
     }
     Ok(client)

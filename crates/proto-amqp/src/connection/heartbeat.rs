@@ -40,7 +40,7 @@ impl Connection {
     pub(super) fn on_time(&mut self, now: Instant, out: &mut Outbox) -> Result<(), Close> {
         if self.expires.is_some_and(|at| at <= now) {
             return Err(match &self.phase {
-                Phase::Closing(why) => Close::Violation(why.to_string()),
+                Phase::Closing(close) => (**close).clone(),
                 Phase::Leaving(_) => Close::Done,
                 _ => Close::Violation("handshake took too long".to_owned()),
             });
