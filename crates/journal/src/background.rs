@@ -54,6 +54,9 @@ pub(crate) struct Copy {
     pub(crate) generation: u64,
     pub(crate) range: Range<Lsn>,
     pub(crate) live: Vec<Lsn>,
+    /// Segments to sync first: at level `os` what says that the other records are dead may be in
+    /// the page cache only.
+    pub(crate) sync: Vec<Arc<Segment>>,
 }
 
 /// The answer to [`crate::Journal::fetch`].
@@ -159,6 +162,7 @@ impl Cold {
 impl Background {
     /// A durable survivor file with the named records; `None` when none is named.
     fn gather(&mut self, copy: &Copy, port: TaskPort<'_>) -> Result<Option<Arc<Survivor>>, Fault> {
+        copy.sync.iter().try_for_each(|segment| segment.handle.sync())?;
         if copy.live.is_empty() {
             return Ok(None);
         }

@@ -12,11 +12,19 @@ const CHECK_BYTES: u64 = 1024 * 1024;
 /// After a failure, at most so many calls pass before the next attempt.
 const RETRY_CALLS_MAX: u32 = 1024;
 
+/// Work that needs space and can fail for lack of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    Segment,
+    Survivors,
+    Checkpoint,
+}
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(crate) struct Space {
-    /// A job failed for lack of space and none succeeded since.
-    has_failed: bool,
+    /// What failed for lack of space and did not succeed since.
+    failed: Vec<Need>,
     /// The disk has less free than the options want.
     is_low: bool,
     free_bytes: u64,
@@ -29,7 +37,7 @@ pub(crate) struct Space {
 
 impl Space {
     pub(crate) fn is_short(&self) -> bool {
-        self.has_failed || self.is_low
+        !self.failed.is_empty() || self.is_low
     }
 
     pub(crate) fn free_bytes(&self) -> u64 {
@@ -65,21 +73,40 @@ impl Space {
         self.retry_in > 0
     }
 
-    pub(crate) fn failed(&mut self, fault: &Fault) {
-        if !self.has_failed {
+    pub(crate) fn has_failed(&self, need: Need) -> bool {
+        self.failed.contains(&need)
+    }
+
+    pub(crate) fn failed(&mut self, need: Need, fault: &Fault) {
+        if self.failed.is_empty() {
             tracing::warn!(%fault, "background work waits for disk space; publishers are refused");
         }
-        self.has_failed = true;
+        if !self.has_failed(need) {
+            self.failed.push(need);
+        }
         self.retry_in = self.retry_next;
         self.retry_next = self.retry_next.saturating_mul(2).clamp(1, RETRY_CALLS_MAX);
     }
 
-    /// A job succeeded, or none that could fail is left to do.
-    pub(crate) fn succeeded(&mut self) {
-        if self.has_failed {
+    pub(crate) fn succeeded(&mut self, need: Need) {
+        if self.has_failed(need) {
+            self.failed.retain(|failed| *failed != need);
+            self.go_on();
+        }
+    }
+
+    /// Nothing is left to do: what failed is not needed any more.
+    pub(crate) fn nothing_due(&mut self) {
+        if !self.failed.is_empty() {
+            self.failed.clear();
+            self.go_on();
+        }
+    }
+
+    fn go_on(&mut self) {
+        if self.failed.is_empty() {
             tracing::info!("background work goes on, there is disk space again");
         }
-        self.has_failed = false;
         self.retry_in = 0;
         self.retry_next = 1;
     }

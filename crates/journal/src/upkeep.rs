@@ -20,7 +20,7 @@ use crate::journal::{Journal, Progress, salt};
 use crate::options::Durability;
 use crate::places::lock;
 use crate::segment::{NotRecycled, Plan, Segment};
-use crate::space::Space;
+use crate::space::{Need, Space};
 use crate::survivor::Survivor;
 
 /// Records that are still needed, as the owner knows them.
@@ -129,10 +129,10 @@ impl Journal {
     /// The fault that ended this journal.
     pub fn maintain(&mut self, live: &dyn Liveness) -> Result<(), Fault> {
         self.check()?;
+        self.look_at_disk()?;
         if self.upkeep.job != Job::None {
             return self.start_held();
         }
-        self.look_at_disk()?;
         if self.upkeep.space.pauses() {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl Journal {
             return self.start_held();
         }
         if !self.checkpoint_due() {
-            self.upkeep.space.succeeded();
+            self.upkeep.space.nothing_due();
         }
         Ok(())
     }
@@ -195,10 +195,12 @@ impl Journal {
         }
         let wants_ready = self.ring.ready.len() < READY_TARGET;
         let is_below_max = self.ring.total() < self.ring.segments_max;
-        if wants_ready && is_below_max && self.may_grow() {
+        let grows = wants_ready && is_below_max && self.may_grow();
+        if grows && !self.upkeep.space.has_failed(Need::Segment) {
             return Some(Task::Prepare(self.plan(true)));
         }
-        self.retire(live, wants_ready).or_else(|| self.tidy_survivors(live))
+        let other = self.retire(live, wants_ready).or_else(|| self.tidy_survivors(live));
+        other.or_else(|| grows.then(|| Task::Prepare(self.plan(true))))
     }
 
     /// A new segment must leave the wanted space free, except for the first spare.
@@ -237,7 +239,8 @@ impl Journal {
         } else {
             self.ring.segments_max.saturating_sub(NOT_FULL)
         };
-        let is_stuck = wants_ready && !self.may_grow();
+        let cannot_grow = !self.may_grow() || self.upkeep.space.has_failed(Need::Segment);
+        let is_stuck = wants_ready && cannot_grow;
         if self.ring.full.len() <= kept && !is_stuck {
             return None;
         }
@@ -268,7 +271,7 @@ impl Journal {
         debug_assert!(wanted.is_sorted(), "the owner names live records in order");
         let generation = self.upkeep.generation;
         self.upkeep.generation += 1;
-        Copy { generation, range, live: wanted }
+        Copy { generation, range, live: wanted, sync: self.unsynced() }
     }
 
     /// Examines one survivor file and rewrites what is worth it.
@@ -292,7 +295,7 @@ impl Journal {
         let (first, last) = (chosen.first()?, chosen.last()?);
         let range = first.range.start..last.range.end;
         let copy = if usage.records == 0 && chosen.len() == 1 {
-            Copy { generation: 0, range, live: Vec::new() }
+            Copy { generation: 0, range, live: Vec::new(), sync: self.unsynced() }
         } else {
             self.copy(range, live)
         };
@@ -381,19 +384,23 @@ impl Journal {
             return Ok(());
         }
         let Some((lsn, state)) = self.upkeep.waiting.take() else { return Ok(()) };
-        // At level `os` nothing was synced yet, and a checkpoint must not outlive its log.
-        let sync = match self.options.durability {
-            Durability::Os => {
-                let active = [&self.ring.active];
-                self.ring.full.iter().chain(active).cloned().collect()
-            }
-            Durability::Fsync | Durability::Memory => Vec::new(),
-        };
+        let sync = self.unsynced();
         let mark = Mark { lsn, incarnation: self.incarnation };
         self.start(
             Job::Checkpoint,
             Task::Checkpoint { mark, state, sync, old: self.upkeep.checkpoint },
         )
+    }
+
+    /// Segments that must be synced before anything relies on them: at level `os` nobody did.
+    fn unsynced(&self) -> Vec<Arc<Segment>> {
+        match self.options.durability {
+            Durability::Os => {
+                let active = [&self.ring.active];
+                self.ring.full.iter().chain(active).cloned().collect()
+            }
+            Durability::Fsync | Durability::Memory => Vec::new(),
+        }
     }
 
     fn is_checkpoint_ready(&self) -> bool {
@@ -407,33 +414,39 @@ impl Journal {
         progress: &mut Progress,
     ) -> Result<(), Fault> {
         self.upkeep.job = Job::None;
-        let result = match outcome {
+        let (need, result) = match outcome {
             Outcome::Fetched(_) => return Ok(()),
-            Outcome::Prepared(made) => made.map(|segment| self.ring.ready.push_back(segment)),
-            Outcome::Recycled(spent, made) => self.recycled(spent, made),
-            Outcome::Survived(retired) => retired.map(|segment| {
-                self.ring.full.pop_front();
-                self.ring.spent.push_back(segment);
-            }),
-            Outcome::Compacted(done) => done,
+            Outcome::Prepared(made) => {
+                (Need::Segment, made.map(|segment| self.ring.ready.push_back(segment)))
+            }
+            Outcome::Recycled(spent, made) => (Need::Segment, self.recycled(spent, made)),
+            Outcome::Survived(retired) => {
+                let retired = retired.map(|segment| {
+                    self.ring.full.pop_front();
+                    self.ring.spent.push_back(segment);
+                });
+                (Need::Survivors, retired)
+            }
+            Outcome::Compacted(done) => (Need::Survivors, done),
             Outcome::Discarded(spent, done) => {
                 if done.is_err() {
                     self.ring.spent.push_front(spent);
                 }
-                done
+                (Need::Segment, done)
             }
             Outcome::Checkpointed(lsn, written) => {
                 let told = written.clone().map(|_| ());
                 progress.checkpoint = Some((lsn, told));
-                written.map(|bytes| {
+                let written = written.map(|bytes| {
                     self.upkeep.checkpoint = Some(lsn);
                     self.upkeep.checkpoint_bytes = bytes;
-                })
+                });
+                (Need::Checkpoint, written)
             }
         };
         match result {
-            Ok(()) => self.upkeep.space.succeeded(),
-            Err(fault) if fault.is_no_space() => self.upkeep.space.failed(&fault),
+            Ok(()) => self.upkeep.space.succeeded(need),
+            Err(fault) if fault.is_no_space() => self.upkeep.space.failed(need, &fault),
             Err(fault) => return self.poison(fault),
         }
         Ok(())

@@ -7,7 +7,7 @@ use journal::Fault;
 use journal::disk::FaultyDisk;
 
 use crate::owner::Owner;
-use crate::rig::open;
+use crate::rig::{commit, open};
 
 /// A story with segment rolls, checkpoints, survivor passes and compaction. Stops at the first
 /// fault, which is the power failing.
@@ -130,6 +130,31 @@ fn a_killed_process_loses_nothing_that_was_written() {
             owner.settle(&mut journal, oldest.expect("one is there")).expect("settle");
         }
     }
+}
+
+#[test]
+fn nothing_is_dropped_for_a_settlement_that_is_not_durable() {
+    let disk = FaultyDisk::new();
+    let mut owner = Owner::default();
+    let (mut journal, _) = open(&disk).expect("open");
+    let small: Vec<_> =
+        (0..120).map(|_| owner.publish(&mut journal, 300).expect("publish")).collect();
+    for lsn in small {
+        owner.publish(&mut journal, 4000).expect("publish");
+        if journal.checkpoint_due() {
+            owner.checkpoint(&mut journal).expect("checkpoint");
+        }
+        commit(&mut journal).expect("commit");
+        // The background counts this one as gone; the log does not know it yet.
+        owner.settle(&mut journal, lsn).expect("settle");
+        for _ in 0..4 {
+            journal.maintain(&owner.needed).expect("maintain");
+            journal.run_pending();
+            owner.promised = journal.poll().expect("poll").durable;
+        }
+        owner.clone().recover(&disk.after_power_loss(0));
+    }
+    assert!(journal.stats().survivor_files > 0);
 }
 
 #[test]

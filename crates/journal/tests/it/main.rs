@@ -12,6 +12,8 @@
 
 mod basics;
 mod crashes;
+mod damage;
 mod owner;
 mod rig;
+mod space;
 mod survivors;
