@@ -69,7 +69,7 @@ pub struct Resolved {
 }
 
 /// Variables that begin with our prefix and are not settings.
-const OTHER_VARIABLES: [&str; 1] = ["POTAGER_CONFIG"];
+const OTHER_VARIABLES: [&str; 2] = ["POTAGER_CONFIG", "POTAGER_PASSWORD"];
 const PREFIX: &str = "POTAGER_";
 
 /// Lays the layers over each other.

@@ -54,7 +54,7 @@ fn next(settings: &Settings, doors: &[(&'static str, SocketAddr)]) -> Vec<String
         };
         lines.push(format!("next: celery -A app worker --broker={broker}"));
         let flag = if port == 5672 { String::new() } else { format!("--url amqp://{url} ") };
-        lines.push(format!("  or: potager publish {flag}--queue hello 'first message'"));
+        lines.push(format!("  or: potager publish {flag}--declare --queue hello 'first message'"));
         if !amqp.ip().is_loopback() {
             let text = "note: guest may log in from this machine only; for others: \
                         potager users add NAME";

@@ -7,7 +7,10 @@ use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Par
 use config::{Resolved, SETTINGS, Sources, TextFile};
 
 use crate::{
-    commands::{bench, check_config, completions, config as config_command, serve, version},
+    commands::{
+        bench, check_config, completions, config as config_command, demo, get, publish, queues,
+        serve, users, version, vhosts,
+    },
     exit::{self, Usage},
     output,
 };
@@ -32,6 +35,24 @@ enum Command {
     /// Run the server
     #[command(after_help = serve::EXAMPLE)]
     Serve(serve::Args),
+    /// Send messages, from arguments, a file or standard input
+    #[command(after_help = publish::EXAMPLE)]
+    Publish(publish::Args),
+    /// Show or take messages of a queue
+    #[command(after_help = get::EXAMPLE)]
+    Get(get::Args),
+    /// List, empty or remove queues
+    #[command(after_help = queues::EXAMPLE)]
+    Queues(queues::Args),
+    /// Add, change, remove or list users
+    #[command(after_help = users::EXAMPLE)]
+    Users(users::Args),
+    /// Add, remove or list virtual hosts
+    #[command(after_help = vhosts::EXAMPLE)]
+    Vhosts(vhosts::Args),
+    /// Show on this machine that nothing acknowledged is lost
+    #[command(after_help = demo::EXAMPLE)]
+    Demo(demo::Args),
     /// Measure any AMQP server from outside
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Args),
@@ -56,6 +77,12 @@ enum Command {
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Publish(args) => publish::run(&args),
+        Command::Get(args) => get::run(&args),
+        Command::Queues(args) => queues::run(&args),
+        Command::Users(args) => users::run(&args),
+        Command::Vhosts(args) => vhosts::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Config(args) => config_command::run(&args),

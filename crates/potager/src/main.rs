@@ -8,6 +8,7 @@ mod bench;
 mod cli;
 mod client;
 mod commands;
+mod demo;
 mod exit;
 mod http;
 mod logging;

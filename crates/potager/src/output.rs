@@ -1,8 +1,9 @@
 //! Printing: data to standard output, people's messages to standard error, colour only where it is
 //! wanted (`NO_COLOR`, `CLICOLOR_FORCE`, pipes: anstream decides). Used by every command.
 
-use std::io::Write;
+use std::io::{BufRead, IsTerminal, Write};
 
+use anyhow::bail;
 use serde_json::Value;
 
 /// The reader of our output went away.
@@ -36,6 +37,26 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn prompt(text: &str) {
     let mut out = anstream::stderr().lock();
     let _unread = write!(out, "{text}").and_then(|()| out.flush());
+}
+
+/// Asks before something is destroyed: on a terminal, a person; otherwise `--yes` must be there.
+///
+/// # Errors
+/// Nobody said yes.
+pub(crate) fn confirm(question: &str, is_said: bool) -> anyhow::Result<()> {
+    if is_said {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("{question} nobody can be asked here; say it with --yes");
+    }
+    prompt(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    bail!("nothing was changed")
 }
 
 /// Prints rows as a table for people; `columns` are titles.

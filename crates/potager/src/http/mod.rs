@@ -5,7 +5,6 @@
 //! itself (`net::http`), the queue state (asked for through [`Node`]). Which path means what is
 //! `route`, who may do it `guard`, what comes out `render` and `metrics`.
 
-mod desk;
 mod guard;
 mod metrics;
 mod path;
@@ -23,7 +22,7 @@ use config::{Durability, Settings};
 use model::{Reply, Request as Ask};
 use net::http::{Request, Response};
 
-pub(crate) use metrics::NodeStats;
+pub(crate) use metrics::{Latency, NodeStats};
 
 use crate::login::Logins;
 
