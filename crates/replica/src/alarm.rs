@@ -38,6 +38,13 @@ impl Alarms {
         std::mem::replace(place, is_on) != is_on
     }
 
+    pub(crate) const fn is_on(self, alarm: Alarm) -> bool {
+        match alarm {
+            Alarm::Disk => self.is_disk,
+            Alarm::Memory => self.is_memory,
+        }
+    }
+
     /// The one to name, if any is on.
     pub(crate) const fn first(self) -> Option<Alarm> {
         if self.is_disk {

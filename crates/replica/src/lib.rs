@@ -17,5 +17,5 @@ mod upkeep;
 pub use alarm::Alarm;
 pub use clock::Entropy;
 pub use engine::{Login, SessionInfo};
-pub use node::{Commit, Node};
+pub use node::{Commit, Node, Tally};
 pub use recovery::{Options, Recovered, Startup};

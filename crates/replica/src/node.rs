@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use engine::{Effects, Engine, Handout, Login, Place, Push, Read, Resume, SessionInfo};
 use journal::{Fault, Room};
-use model::{Delivery, Envelope, Event, Lsn, Millis, Output, Reply, Request, SessionId};
+use model::{Delivery, Envelope, Event, Lsn, Millis, Op, Output, Reply, Request, SessionId};
 
 use crate::alarm::{Alarm, Alarms};
 use crate::clock::{Clock, Entropy};
@@ -43,6 +43,28 @@ pub struct Node {
     lazy_since: Option<Millis>,
     pub(crate) upkeep: Upkeep,
     is_congested: bool,
+    tally: Tally,
+}
+
+/// What passed through the pipeline since the start of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Sessions opened.
+    pub sessions: u64,
+    /// Messages submitted for routing, those of commits included.
+    pub published: u64,
+    /// Confirms handed to publishers.
+    pub confirmed: u64,
+    /// Publishes refused by a full queue.
+    pub rejected: u64,
+    /// Mandatory messages handed back.
+    pub returned: u64,
+    /// Messages handed out.
+    pub delivered: u64,
+    /// Those of them that may have been handed out before.
+    pub redelivered: u64,
+    /// Atomic commits asked for.
+    pub commits: u64,
 }
 
 /// What the end of a turn found.
@@ -68,6 +90,7 @@ impl Node {
             lazy_since: None,
             upkeep: Upkeep::default(),
             is_congested: false,
+            tally: Tally::default(),
         }
     }
 
@@ -81,6 +104,7 @@ impl Node {
     pub fn open_session(&mut self, info: SessionInfo, wake: Rc<dyn Fn()>) -> SessionId {
         let id = self.mailboxes.open(Mailbox::new(wake));
         self.engine.open_session(id, info);
+        self.tally.sessions = self.tally.sessions.saturating_add(1);
         id
     }
 
@@ -94,8 +118,9 @@ impl Node {
 
     /// Appends and applies requests in order. Their outputs come out of [`Node::collect`].
     pub fn submit(&mut self, now: Millis, from: SessionId, batch: &mut Vec<Envelope>) {
-        let publishes = batch.iter().any(|envelope| is_publish(&envelope.request));
-        if publishes {
+        let before = self.tally.published;
+        batch.iter().for_each(|envelope| self.tally.count(&envelope.request));
+        if self.tally.published > before {
             self.note_publisher(from);
         }
         for envelope in batch.drain(..) {
@@ -217,7 +242,9 @@ impl Node {
             let handout = match &item {
                 Item::Push(Push::Deliver { delivery, .. } | Push::Got { delivery, .. }) => delivery,
                 Item::Push(_) | Item::Published { .. } => {
-                    if !sink(plain(item))? {
+                    let output = plain(item);
+                    self.tally.note(&output);
+                    if !sink(output)? {
                         return Ok(true);
                     }
                     continue;
@@ -229,6 +256,9 @@ impl Node {
                 return Ok(false);
             };
             *bytes = bytes.saturating_add(u64::from(handout.bytes));
+            self.tally.delivered = self.tally.delivered.saturating_add(1);
+            let again = u64::from(handout.is_redelivered);
+            self.tally.redelivered = self.tally.redelivered.saturating_add(again);
             if !sink(delivered(&item, handout, payload))? {
                 return Ok(true);
             }
@@ -271,6 +301,12 @@ impl Node {
         self.alarms.first()
     }
 
+    /// Whether this alarm is on.
+    #[must_use]
+    pub fn is_alarmed(&self, alarm: Alarm) -> bool {
+        self.alarms.is_on(alarm)
+    }
+
     /// Asks every session to end.
     pub fn shut_down(&mut self, reason: &'static str) {
         let (sealed, durable) = (self.log.journal.open_lsn(), self.log.journal.durable());
@@ -307,10 +343,21 @@ impl Node {
         (self.is_sync_wanted && !self.log.journal.is_committing()) || !self.reads.is_empty()
     }
 
+    /// Does the journal's work in this thread; only for a node opened with `Workers::Inline`.
+    pub fn run_pending(&mut self) {
+        self.log.journal.run_pending();
+    }
+
     /// Open sessions.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.mailboxes.count()
+    }
+
+    /// What passed through so far.
+    #[must_use]
+    pub const fn tally(&self) -> Tally {
+        self.tally
     }
 
     /// The journal, for figures.
@@ -390,8 +437,29 @@ impl Node {
     }
 }
 
-const fn is_publish(request: &Request) -> bool {
-    matches!(request, Request::Publish(_) | Request::Commit(_))
+impl Tally {
+    /// Counts what comes in.
+    fn count(&mut self, request: &Request) {
+        if let Request::Publish(_) = request {
+            self.published = self.published.saturating_add(1);
+        } else if let Request::Commit(ops) = request {
+            let publishes = ops.iter().filter(|op| matches!(op, Op::Publish(_))).count();
+            self.published = self.published.saturating_add(publishes as u64);
+            self.commits = self.commits.saturating_add(1);
+        }
+    }
+
+    /// Counts what goes out.
+    fn note(&mut self, output: &Output<'_>) {
+        let Output::Reply { reply, .. } = output else { return };
+        if let Reply::Published { count } = reply {
+            self.confirmed = self.confirmed.saturating_add(u64::from(*count));
+        } else if matches!(reply, Reply::Rejected) {
+            self.rejected = self.rejected.saturating_add(1);
+        } else if matches!(reply, Reply::Unroutable(_)) {
+            self.returned = self.returned.saturating_add(1);
+        }
+    }
 }
 
 /// An output that carries no stored message.
