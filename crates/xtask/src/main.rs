@@ -7,6 +7,7 @@
 
 mod compat;
 mod conform;
+mod crash;
 mod fix;
 mod metadata;
 mod step;
@@ -54,6 +55,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Kill a release build of the server many times and account for every message
+    Crash {
+        /// How many kills
+        #[arg(long, default_value_t = 100)]
+        kills: u32,
+        /// Passed on to `potager demo`: --seconds, --keep, --json
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
     /// Collect the tagged deviations of the front doors into COMPAT.md
     Compat {
         /// Write nothing; fail when COMPAT.md is out of date
@@ -82,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Tidy => tidy::run(&workspace),
         Command::Test { package, rest } => test::run(&workspace, package.as_deref(), &rest),
         Command::Conform { rest } => conform::run(&workspace, &rest),
+        Command::Crash { kills, rest } => crash::run(&workspace, kills, &rest),
         Command::Compat { check } => compat::run(&workspace, check),
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::step::{Step, Tally};
 use crate::workspace::Workspace;
-use crate::{compat, conform, tidy};
+use crate::{compat, conform, crash, tidy};
 
 /// Runs all steps; false when one failed.
 pub(crate) fn run(workspace: &Workspace, quick: bool) -> bool {
@@ -46,6 +46,11 @@ fn test_steps() -> [Step; 2] {
 /// The release build and the foreign clients that run against it.
 fn slow_steps(workspace: &Workspace, tally: &mut Tally) {
     let is_built = tally.step(workspace, &conform::release_build());
+    if is_built {
+        tally.count("crash", crash::repeat(), || crash::for_verify(workspace));
+    } else {
+        tally.missed("crash", crash::repeat());
+    }
     if !conform::is_present(workspace) {
         println!("== conformance: no suites in this checkout\n");
         return;
