@@ -189,33 +189,25 @@ pub fn put_content(
 ) {
     let properties = if properties.is_empty() { &[0, 0][..] } else { properties };
     let size = properties.len().saturating_add(CONTENT_HEAD);
-    let mut head = [0_u8; 19];
-    put_head(&mut head, HEADER, channel, size);
-    if let Some(fixed) = head.last_chunk_mut::<CONTENT_HEAD>() {
-        let body_size = (body.len() as u64).to_be_bytes();
-        *fixed = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        if let Some(tail) = fixed.last_chunk_mut::<8>() {
-            *tail = body_size;
-        }
-    }
+    let [h0, h1, h2, h3, h4, h5, h6] = frame_head(HEADER, channel, size);
+    let [b0, b1, b2, b3, b4, b5, b6, b7] = (body.len() as u64).to_be_bytes();
+    let head: [u8; FRAME_HEAD + CONTENT_HEAD] =
+        [h0, h1, h2, h3, h4, h5, h6, 0, 60, 0, 0, b0, b1, b2, b3, b4, b5, b6, b7];
     out.extend_from_slice(&head);
     out.extend_from_slice(properties);
-    out.extend_from_slice(&[FRAME_END]);
     let most = (frame_max as usize).saturating_sub(FRAME_OVERHEAD).max(1);
+    // Each end of a frame goes out together with the head of the next.
     for piece in body.chunks(most) {
-        let mut head = [0_u8; FRAME_HEAD];
-        put_head(&mut head, BODY, channel, piece.len());
-        out.extend_from_slice(&head);
+        let [h0, h1, h2, h3, h4, h5, h6] = frame_head(BODY, channel, piece.len());
+        out.extend_from_slice(&[FRAME_END, h0, h1, h2, h3, h4, h5, h6]);
         out.extend_from_slice(piece);
-        out.extend_from_slice(&[FRAME_END]);
     }
+    out.extend_from_slice(&[FRAME_END]);
 }
 
-/// Writes the seven bytes of a frame's head to the front of `to`.
-fn put_head<const N: usize>(to: &mut [u8; N], kind: u8, channel: u16, size: usize) {
+/// The seven bytes before a payload.
+fn frame_head(kind: u8, channel: u16, size: usize) -> [u8; FRAME_HEAD] {
     let [c0, c1] = channel.to_be_bytes();
     let [s0, s1, s2, s3] = u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
-    if let Some(head) = to.first_chunk_mut::<FRAME_HEAD>() {
-        *head = [kind, c0, c1, s0, s1, s2, s3];
-    }
+    [kind, c0, c1, s0, s1, s2, s3]
 }

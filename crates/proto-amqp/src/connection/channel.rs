@@ -167,6 +167,12 @@ impl Channels {
         self.get(number).is_some_and(|channel| matches!(channel.state, State::Open))
     }
 
+    /// Whether frames of this channel are taken and none of a message is missing.
+    pub(super) fn is_between_messages(&self, number: u16) -> bool {
+        let channel = self.get(number);
+        channel.is_some_and(|one| matches!(one.state, State::Open) && one.assembly.is_none())
+    }
+
     /// Whether frames of this channel are ignored, but for those that close it.
     pub(super) fn is_ignoring(&self, number: u16) -> bool {
         self.get(number).is_some_and(|channel| {

@@ -18,6 +18,16 @@ use crate::{
     table::Method,
 };
 
+/// What a client says of deliveries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settlement {
+    pub(super) tag: u64,
+    /// Up to and including the tag.
+    pub(super) is_multiple: bool,
+    /// `None`: done. Otherwise given back: to the queue, or to be dropped.
+    pub(super) is_requeue: Option<bool>,
+}
+
 impl Connection {
     /// A method of the class basic, but for publish, on an open channel.
     pub(super) fn on_basic_class(
@@ -28,16 +38,16 @@ impl Connection {
     ) -> Result<(), Stop> {
         match *method {
             Method::BasicAck { delivery_tag: tag, multiple: is_multiple } => {
-                let op = Op::Ack { tag, is_multiple };
-                Ok(self.settle(number, Ask::Ack, op, out)?)
+                let settlement = Settlement { tag, is_multiple, is_requeue: None };
+                Ok(self.settle(number, Ask::Ack, settlement, out)?)
             }
             Method::BasicNack { delivery_tag: tag, multiple: is_multiple, requeue } => {
-                let op = Op::Release { tag, is_multiple, is_requeue: requeue };
-                Ok(self.settle(number, Ask::Nack, op, out)?)
+                let settlement = Settlement { tag, is_multiple, is_requeue: Some(requeue) };
+                Ok(self.settle(number, Ask::Nack, settlement, out)?)
             }
             Method::BasicReject { delivery_tag: tag, requeue } => {
-                let op = Op::Release { tag, is_multiple: false, is_requeue: requeue };
-                Ok(self.settle(number, Ask::Reject, op, out)?)
+                let settlement = Settlement { tag, is_multiple: false, is_requeue: Some(requeue) };
+                Ok(self.settle(number, Ask::Reject, settlement, out)?)
             }
             Method::BasicQos { prefetch_size: 0, prefetch_count, global } => {
                 let count = prefetch_count.into();
@@ -68,18 +78,26 @@ impl Connection {
     }
 
     /// Settles deliveries, now or with the channel's transaction.
-    fn settle(&mut self, number: u16, ask: Ask, op: Op, out: &mut Outbox) -> Result<(), Failure> {
+    pub(super) fn settle(
+        &mut self,
+        number: u16,
+        ask: Ask,
+        settlement: Settlement,
+        out: &mut Outbox,
+    ) -> Result<(), Failure> {
+        let Settlement { tag, is_multiple, is_requeue } = settlement;
         if let Some(channel) = self.channels.get_mut(number)
             && let Mode::Transaction(transaction) = &mut channel.mode
         {
+            let op = match is_requeue {
+                None => Op::Ack { tag, is_multiple },
+                Some(is_requeue) => Op::Release { tag, is_multiple, is_requeue },
+            };
             return transaction.settle(op, &self.options.limits);
         }
-        let request = match op {
-            Op::Ack { tag, is_multiple } => Request::Ack { tag, is_multiple },
-            Op::Release { tag, is_multiple, is_requeue } => {
-                Request::Release { tag, is_multiple, is_requeue }
-            }
-            Op::Publish(publish) => Request::Publish(publish),
+        let request = match is_requeue {
+            None => Request::Ack { tag, is_multiple },
+            Some(is_requeue) => Request::Release { tag, is_multiple, is_requeue },
         };
         out.submit(number, ticket::plain(ask), request);
         Ok(())

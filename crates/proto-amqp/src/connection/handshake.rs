@@ -138,7 +138,7 @@ impl Connection {
 
     /// Reads user and password; the engine decides.
     fn log_in(&mut self, mechanism: &[u8], response: &[u8], out: &mut Outbox) -> Result<(), Stop> {
-        let (used, credentials) = match mechanism {
+        let (known, credentials) = match mechanism {
             b"PLAIN" => ("PLAIN", plain(response)),
             b"AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
             other => {
@@ -147,11 +147,11 @@ impl Connection {
             }
         };
         let Some((user, password)) = credentials else {
-            let text = format!("malformed login response for {used}");
+            let text = format!("malformed login response for {known}");
             return Err(Close::Violation(text).into());
         };
         self.login.user = map::name(user);
-        self.login.mechanism = used;
+        self.login.mechanism = known;
         let credentials = Credentials {
             user: self.login.user.clone(),
             password: Bytes::copy_from_slice(password),

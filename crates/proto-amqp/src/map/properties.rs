@@ -57,21 +57,24 @@ pub(crate) fn check_properties(bytes: &[u8], user: &[u8]) -> Result<Checked, Fai
     checked.wants_reply_address = list.get(Property::ReplyTo) == Some(REPLY_TO);
     if let Some(headers) = list.headers() {
         checked.options.has_headers = !headers.is_empty();
-        read_headers(headers, &mut checked)?;
-        if table::find(headers, b"BCC").is_some() {
+        if read_headers(headers, &mut checked)? {
             checked.replaced = Some(without_bcc(&list, headers));
         }
     }
     Ok(checked)
 }
 
-/// Reads the headers that the broker itself obeys.
-fn read_headers(headers: &[u8], checked: &mut Checked) -> Result<(), Failure> {
+/// Reads the headers that the broker itself obeys; says whether there is a BCC header.
+fn read_headers(headers: &[u8], checked: &mut Checked) -> Result<bool, Failure> {
     let mut keys = Vec::new();
+    let mut has_bcc = false;
     for (header, value) in table::fields(headers) {
         match header {
             b"CC" => extra_keys("CC", &value, &mut keys)?,
-            b"BCC" => extra_keys("BCC", &value, &mut keys)?,
+            b"BCC" => {
+                has_bcc = true;
+                extra_keys("BCC", &value, &mut keys)?;
+            }
             b"x-delay" => checked.options.delay_ms = delay_ms(&value),
             _ => {}
         }
@@ -79,7 +82,7 @@ fn read_headers(headers: &[u8], checked: &mut Checked) -> Result<(), Failure> {
     if !keys.is_empty() {
         checked.options.extra_keys = Some(Box::new(keys));
     }
-    Ok(())
+    Ok(has_bcc)
 }
 
 /// Appends the routing keys of a CC or BCC header; entries that are not strings are skipped.
