@@ -9,6 +9,7 @@ const PAGE_HEAD: &str = "\
 # Settings
 
 Generated from the table in `crates/config/src/table.rs`; `potager config reference` prints it.
+Whoever is new here begins with the [quick start](quickstart.md).
 
 A setting is looked for in this order, and the first hit wins: flag, environment, file, default.
 

@@ -78,6 +78,8 @@ struct Counts {
     confirmed: u64,
     refused: u64,
     returned: u64,
+    /// The server's words for the first one that came back.
+    reason: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -194,7 +196,10 @@ impl Publisher<'_> {
                 counts.refused += u64::from(!is_ack);
                 self.progress.inc(1);
             }
-            Some(Event::Returned { .. }) => counts.returned += 1,
+            Some(Event::Returned { code, text }) => {
+                counts.returned += 1;
+                counts.reason.get_or_insert_with(|| format!("{code} {text}"));
+            }
             Some(Event::Delivery(_) | Event::Cancelled) => {}
         }
         Ok(())
@@ -218,7 +223,8 @@ fn report(args: &Args, counts: &Counts) -> anyhow::Result<ExitCode> {
             Some(_) => "make it with --declare, or see `potager queues`",
             None => "bind a queue to the exchange with this key",
         };
-        bail!("{lost} of them found no queue and are gone; {next}");
+        let reason = counts.reason.as_deref().unwrap_or_default();
+        bail!("{lost} of them found no queue and are gone ({reason}); {next}");
     }
     if counts.refused > 0 {
         bail!("{} were refused: the queue is full", counts.refused);
