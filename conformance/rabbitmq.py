@@ -28,6 +28,9 @@ from harness.server import Server, await_port, free_port  # noqa: E402
 HOMES = "/usr/lib/rabbitmq/lib/rabbitmq_server-*"
 START_LIMIT_S = 90.0
 STOP_LIMIT_S = 30.0
+# The port mapper is started here, in the node's process group: by itself it would become a daemon
+# that outlives the node.
+LAUNCH = 'epmd & until epmd -names >/dev/null 2>&1; do sleep 0.05; done; exec "$1"'
 
 
 class PeerMissing(RuntimeError):
@@ -82,7 +85,7 @@ class Rabbit(Server):
             "RABBITMQ_PID_FILE": str(base / "node.pid"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd true"
+                "-kernel inet_dist_use_interface {127,0,0,1} -start_epmd false"
             ),
         }
 
@@ -92,7 +95,7 @@ class Rabbit(Server):
         log = open(self.data_dir / "console.log", "ab")
         with log:
             self.process = subprocess.Popen(
-                [str(self.home / "sbin" / "rabbitmq-server")],
+                ["sh", "-c", LAUNCH, "peer", str(self.home / "sbin" / "rabbitmq-server")],
                 env=self._environment(), cwd=self.data_dir,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
@@ -125,11 +128,6 @@ class Rabbit(Server):
             pass
         process.wait(STOP_LIMIT_S)
         self.process = None
-        # The port mapper put itself into a session of its own; it ends once no node is registered.
-        subprocess.run(
-            ["epmd", "-port", str(self._epmd_port), "-kill"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False,
-        )
         return code
 
 
