@@ -12,6 +12,7 @@
 mod apply;
 mod channel;
 mod commit;
+mod counters;
 mod dead_letter;
 mod declare;
 mod delayed;
@@ -37,6 +38,7 @@ mod vhost;
 use std::ops::Range;
 
 use bytes::Bytes;
+pub use counters::Counters;
 pub use effects::{
     Damage, Effects, Handout, Login, Output, Place, Push, Read, Resume, SessionInfo, Usage,
 };
@@ -44,6 +46,7 @@ use model::{Envelope, Limits, Log, Lsn, MessageRef, Millis, QueueId, SessionId, 
 pub use snapshot::Snapshot;
 
 use crate::channel::{ConsumerKey, Sessions, Slot, Turn};
+use crate::counters::Totals;
 use crate::dead_letter::Graves;
 use crate::map::Map;
 use crate::perform::State;
@@ -66,6 +69,7 @@ pub struct Engine {
     /// Due times of delayed messages that are being read, by token.
     due_reads: Map<u64, u64>,
     next_token: u64,
+    totals: Totals,
     scratch: Scratch,
 }
 
@@ -96,6 +100,7 @@ impl Engine {
             logins: Map::default(),
             due_reads: Map::default(),
             next_token: 1,
+            totals: Totals::default(),
             scratch: Scratch::default(),
         }
     }

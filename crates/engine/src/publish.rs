@@ -70,7 +70,9 @@ impl Engine {
             self.bury_refused(turn, *queue, vhost, &publish);
         }
         let wants_confirm = publish.options.wants_confirm;
-        if publish.options.is_mandatory && !plan.is_routed {
+        if !plan.is_routed && !publish.options.is_mandatory {
+            self.totals.dropped += 1;
+        } else if !plan.is_routed {
             let gate = self.topology_gate(vhost);
             turn.reply(asker, gate, Reply::Unroutable(Box::new(publish)));
         }

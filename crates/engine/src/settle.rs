@@ -95,6 +95,9 @@ impl Engine {
         slots: &mut Vec<Slot>,
         end: End,
     ) {
+        if end == End::Ack {
+            self.totals.acknowledged += slots.len() as u64;
+        }
         let mut returns = Vec::new();
         for slot in slots.drain(..) {
             self.end_delivery(turn, &slot, end, &mut returns);

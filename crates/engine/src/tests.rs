@@ -17,7 +17,7 @@ use bytes::Bytes;
 use model::properties::{Builder, Properties, Property};
 use model::{
     Admin, Binding, Cell, Consume, ConsumerId, DeclareExchange, DeclareQueue, DestinationKind,
-    Envelope, ExchangeKind, ExchangeSpec, Limits, Listing, Log, Lsn, Millis, Publish,
+    Envelope, ExchangeKind, ExchangeSpec, Limits, Listing, Log, Lsn, Millis, Op, Publish,
     PublishOptions, QueueOptions, QueueSpec, Record, Refusal, Reply, Request, SessionId, Stamp,
     Ticket,
 };
