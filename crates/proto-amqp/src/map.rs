@@ -10,7 +10,9 @@ pub(crate) use arguments::{
     check_binding, consumer_priority, exchange_spec, is_predeclared_exchange, queue_options,
 };
 pub(crate) use names::{Names, name, printable, without_line_breaks};
-pub(crate) use properties::{REPLY_TO, check_properties, with_delivery_count, with_reply_to};
+pub(crate) use properties::{
+    REPLY_TO, is_plain, read_properties, with_delivery_count, with_reply_to,
+};
 pub(crate) use refusal::refusal;
 
 /// Reply codes. Source: AMQP 0-9-1 1.2; 506 and 541 as `RabbitMQ` uses them.

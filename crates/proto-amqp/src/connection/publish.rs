@@ -270,23 +270,20 @@ impl Connection {
         if bits & IMMEDIATE != 0 {
             return Err(Failure::new(Code::NotImplemented, "immediate=true"));
         }
-        let checked = map::check_properties(&publish.properties, &self.login.user)?;
         let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
-        if let Some(replaced) = checked.replaced {
-            publish.properties = replaced;
-        }
         if let Some(reply_to) = &mut channel.reply_to
             && reply_to.address.is_none()
         {
             return reply_to.hold(publish, bits, self.options.limits.commit_bytes_max);
         }
-        if checked.wants_reply_address {
+        if !map::is_plain(&publish.properties)
+            && map::read_properties(&mut publish, &self.login.user)?
+        {
             let address = channel.reply_to.as_ref().and_then(|found| found.address.clone());
             let address =
                 address.ok_or_else(|| precondition("fast reply consumer does not exist"))?;
             publish.properties = map::with_reply_to(&publish.properties, address);
         }
-        publish.options = checked.options;
         publish.options.is_mandatory = bits & MANDATORY != 0;
         match &mut channel.mode {
             Mode::Plain => {}

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use model::{
-    Properties, PublishOptions,
+    Properties, Publish, PublishOptions,
     limits::{EXTRA_KEYS_MAX, NAME_BYTES_MAX},
     properties::{Builder, Property},
     table::{self, Value},
@@ -20,30 +20,23 @@ const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
 /// Longest `x-delay`: 2^32 - 1 ms, some 49 days.
 const DELAY_MS_MAX: u64 = 0xFFFF_FFFF;
 
-/// A checked property list.
-#[derive(Debug, Default)]
-pub(crate) struct Checked {
-    /// What the engine must know.
-    pub(crate) options: PublishOptions,
-    /// The list to store instead, when it had to change.
-    pub(crate) replaced: Option<Bytes>,
-    /// `reply-to` names the pseudo queue; the caller knows the private address.
-    pub(crate) wants_reply_address: bool,
+/// Whether nothing stands in this list but delivery-mode, as most fast publishers send it: then
+/// there is nothing to check and nothing to read.
+pub(crate) fn is_plain(bytes: &[u8]) -> bool {
+    matches!(bytes, [0, 0] | [0x10, 0, _])
 }
 
-/// Checks a property list and reads from it. `user` is who is logged in.
-pub(crate) fn check_properties(bytes: &[u8], user: &[u8]) -> Result<Checked, Failure> {
-    // No properties at all, or delivery-mode only: what most fast publishers send.
-    if let [0, 0] | [0x10, 0, _] = bytes {
-        return Ok(Checked::default());
-    }
-    let list = Properties::parse(bytes).map_err(|error| {
+/// Checks a message's property list, sets the message's options from it and strips what must not
+/// travel on. `user` is who is logged in. Says whether `reply-to` names the pseudo queue, which
+/// the caller replaces by a private address.
+pub(crate) fn read_properties(publish: &mut Publish, user: &[u8]) -> Result<bool, Failure> {
+    let list = Properties::parse(&publish.properties).map_err(|error| {
         Failure::new(Code::SyntaxError, format!("malformed properties: {error}"))
     })?;
-    let mut checked = Checked::default();
-    checked.options.priority = list.priority().unwrap_or(0);
+    let options = &mut publish.options;
+    options.priority = list.priority().unwrap_or(0);
     if let Some(text) = list.get(Property::Expiration) {
-        checked.options.expiration_ms = Some(expiration_ms(text)?);
+        options.expiration_ms = Some(expiration_ms(text)?);
     }
     if let Some(claimed) = list.get(Property::UserId)
         && claimed != user
@@ -54,18 +47,18 @@ pub(crate) fn check_properties(bytes: &[u8], user: &[u8]) -> Result<Checked, Fai
             printable(user)
         )));
     }
-    checked.wants_reply_address = list.get(Property::ReplyTo) == Some(REPLY_TO);
+    let wants_reply_address = list.get(Property::ReplyTo) == Some(REPLY_TO);
     if let Some(headers) = list.headers() {
-        checked.options.has_headers = !headers.is_empty();
-        if read_headers(headers, &mut checked)? {
-            checked.replaced = Some(without_bcc(&list, headers));
+        options.has_headers = !headers.is_empty();
+        if read_headers(headers, options)? {
+            publish.properties = without_bcc(&list, headers);
         }
     }
-    Ok(checked)
+    Ok(wants_reply_address)
 }
 
 /// Reads the headers that the broker itself obeys; says whether there is a BCC header.
-fn read_headers(headers: &[u8], checked: &mut Checked) -> Result<bool, Failure> {
+fn read_headers(headers: &[u8], options: &mut PublishOptions) -> Result<bool, Failure> {
     let mut keys = Vec::new();
     let mut has_bcc = false;
     for (header, value) in table::fields(headers) {
@@ -75,12 +68,12 @@ fn read_headers(headers: &[u8], checked: &mut Checked) -> Result<bool, Failure> 
                 has_bcc = true;
                 extra_keys("BCC", &value, &mut keys)?;
             }
-            b"x-delay" => checked.options.delay_ms = delay_ms(&value),
+            b"x-delay" => options.delay_ms = delay_ms(&value),
             _ => {}
         }
     }
     if !keys.is_empty() {
-        checked.options.extra_keys = Some(Box::new(keys));
+        options.extra_keys = Some(Box::new(keys));
     }
     Ok(has_bcc)
 }
