@@ -22,11 +22,11 @@ pub(crate) use real::lock_holder;
 
 /// A directory tree as the journal needs it. Paths are whole paths.
 pub trait Disk: Send + Sync + fmt::Debug {
-    /// Creates the directory and its parents; fine when it exists.
+    /// Creates the directory and its parents; `false` when it was there already.
     ///
     /// # Errors
     /// What the system says.
-    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    fn create_dir(&self, dir: &Path) -> io::Result<bool>;
     /// The names (not paths) of the files in the directory, in no particular order.
     ///
     /// # Errors

@@ -6,24 +6,19 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use model::Lsn;
 
-use crate::background::{Background, Cold, Fetched, Outcome, Task};
+use crate::background::{Background, Fetched, Outcome, Task};
 use crate::block::{Block, Pool};
 use crate::commit::{Committed, Committer, Placed};
-use crate::disk::{Disk, LockGuard, MemoryDisk, lock_holder};
+use crate::disk::LockGuard;
 use crate::fault::Fault;
-use crate::files::{Directory, parent};
-use crate::layout::{FLAG_MORE, PAGE, RECORD_HEAD, RecordHead, size};
-use crate::options::{Durability, FETCHES_MAX, Options, RECORD_BYTES_MAX, Workers};
+use crate::files::Directory;
+use crate::layout::{FLAG_MORE, PAGE, RECORD_HEAD, RecordHead};
+use crate::options::{Durability, FETCHES_MAX, Options, RECORD_BYTES_MAX};
 use crate::places::{SharedPlaces, lock};
-use crate::reader::Reader;
 use crate::record::{Record, RecordRef};
-use crate::recovery::{Found, Recovery, recover};
 use crate::ring::Ring;
 use crate::stats::Stats;
 use crate::tail::Tail;
@@ -59,7 +54,7 @@ pub enum Room {
 
 /// Reads that wait.
 #[derive(Debug, Default)]
-struct Fetches {
+pub(crate) struct Fetches {
     /// Not sent yet, because records are not written yet or too many were sent.
     waiting: VecDeque<(Vec<Lsn>, u64)>,
     sent: usize,
@@ -70,26 +65,26 @@ pub struct Journal {
     pub(crate) options: Options,
     pub(crate) dir: Directory,
     /// Held as long as the journal lives.
-    _lock: Box<dyn LockGuard>,
+    pub(crate) lock: Box<dyn LockGuard>,
     /// Where records go now.
-    open: Block,
+    pub(crate) open: Block,
     /// Blocks that wait for the commit in flight, or for a segment.
-    sealed: VecDeque<Block>,
-    sealed_bytes: usize,
+    pub(crate) sealed: VecDeque<Block>,
+    pub(crate) sealed_bytes: usize,
     /// Bytes of the commit in flight.
-    in_flight: Option<usize>,
+    pub(crate) in_flight: Option<usize>,
     pub(crate) durable: Lsn,
     /// The first fault; repeated for ever.
-    fault: Option<Fault>,
+    pub(crate) fault: Option<Fault>,
     pub(crate) ring: Ring,
     pub(crate) places: SharedPlaces,
-    tail: Tail,
-    pool: Pool,
-    commits: Link<Committer>,
+    pub(crate) tail: Tail,
+    pub(crate) pool: Pool,
+    pub(crate) commits: Link<Committer>,
     pub(crate) background: Link<Background>,
     /// Reused for the next commit.
-    batch: Vec<Placed>,
-    fetches: Fetches,
+    pub(crate) batch: Vec<Placed>,
+    pub(crate) fetches: Fetches,
     pub(crate) upkeep: Upkeep,
     pub(crate) stats: Stats,
     pub(crate) incarnation: u64,
@@ -99,6 +94,7 @@ impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal")
             .field("dir", &self.dir.dir)
+            .field("lock", &self.lock)
             .field("next", &self.next_lsn())
             .field("durable", &self.durable)
             .field("fault", &self.fault)
@@ -106,103 +102,7 @@ impl fmt::Debug for Journal {
     }
 }
 
-/// A number that no earlier use of a segment had; from the seed it is repeatable.
-pub(crate) fn salt(options: &Options, sequence: u64) -> u64 {
-    let Some(seed) = options.seed else { return RandomState::new().hash_one(sequence) };
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u64(seed);
-    hasher.write_u64(sequence);
-    hasher.finish()
-}
-
-/// Takes the directory: creates it, locks it.
-fn occupy(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Directory, Box<dyn LockGuard>), Fault> {
-    disk.create_dir(dir).map_err(|error| Fault::io("create", dir, error))?;
-    let above = parent(dir);
-    match disk.sync_dir(above) {
-        // Not ours to read: then we did not create the directory either.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-        synced => synced.map_err(|error| Fault::io("sync", above, error))?,
-    }
-    let path = dir.join("lock");
-    let lock = disk.lock(&path).map_err(|error| {
-        if error.kind() == std::io::ErrorKind::WouldBlock {
-            Fault::Locked { dir: dir.to_path_buf(), pid: lock_holder(&path) }
-        } else {
-            Fault::io("lock", &path, error)
-        }
-    })?;
-    Ok((Directory { disk, dir: dir.to_path_buf() }, lock))
-}
-
 impl Journal {
-    /// Opens the log in `options.dir`, creating it if there is none, and says what to replay. With
-    /// [`Durability::Memory`] `disk` is not used.
-    ///
-    /// # Errors
-    /// [`Fault::Locked`] when another process has it, [`Fault::Version`] and [`Fault::Damaged`]
-    /// when its files cannot be trusted (nothing is changed then), [`Fault::Io`], and
-    /// [`Fault::Setting`].
-    #[expect(clippy::needless_pass_by_value, reason = "the journal keeps what is in it")]
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        options: Options,
-        workers: Workers,
-    ) -> Result<(Self, Recovery), Fault> {
-        options.check()?;
-        let is_volatile = options.durability == Durability::Memory;
-        let disk = if is_volatile { Arc::new(MemoryDisk::default()) } else { disk };
-        let (dir, held) = occupy(disk, &options.dir)?;
-        let found = recover(&dir, &options, |sequence| salt(&options, sequence))?;
-        let Found { recovery, places, end, previous, incarnation, .. } = found;
-        let places = Arc::new(Mutex::new(places));
-        let committer = Committer {
-            durability: options.durability,
-            incarnation,
-            previous,
-            stable: if is_volatile { Lsn::ZERO } else { end },
-        };
-        // Without a disk a commit is a copy: faster done here than handed to a thread.
-        let commits =
-            if is_volatile { Link::inline(committer) } else { Link::start(committer, &workers)? };
-        let cold = Cold { places: Arc::clone(&places), reader: Reader::default() };
-        let background = Background { dir: dir.clone(), pace: options.pace_bytes, cold };
-        let background = Link::start(background, &workers)?;
-        let ring = Ring {
-            full: found.full,
-            active: found.active,
-            used: found.used,
-            ready: found.ready,
-            spent: VecDeque::new(),
-            segments_max: size(u64::from(options.segments_max)),
-            segment_room: options.segment_room(),
-        };
-        let mut pool = Pool::default();
-        let journal = Self {
-            _lock: held,
-            open: Block::new(pool.take(), end),
-            sealed: VecDeque::new(),
-            sealed_bytes: 0,
-            in_flight: None,
-            durable: end,
-            fault: None,
-            ring,
-            places,
-            tail: Tail::new(options.cache_bytes),
-            pool,
-            commits,
-            background,
-            batch: Vec::new(),
-            fetches: Fetches::default(),
-            upkeep: Upkeep::new(found.checkpoint, found.checkpoint_bytes, found.generation),
-            stats: Stats::default(),
-            incarnation,
-            options,
-            dir,
-        };
-        Ok((journal, recovery))
-    }
-
     /// The position the next record gets.
     pub fn next_lsn(&self) -> Lsn {
         self.open.end()

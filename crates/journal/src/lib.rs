@@ -15,6 +15,7 @@ mod fault;
 mod files;
 mod journal;
 mod layout;
+mod open;
 mod options;
 mod places;
 mod reader;

@@ -127,7 +127,8 @@ pub(crate) fn recover(
     let (survivors, generation) = open_survivors(dir, &names)?;
     let mut segments = open_segments(dir, &names)?;
     let floor = checkpoint.as_ref().map(Checkpoint::lsn);
-    if segments.is_empty() {
+    let is_new = segments.is_empty();
+    if is_new {
         if let Some(checkpoint) = &checkpoint {
             return Err(checkpoint.orphaned());
         }
@@ -147,8 +148,8 @@ pub(crate) fn recover(
         return Err(Fault::Stopped { thread: "main" });
     };
     // A killed process leaves bytes in the page cache that a power cut would still take.
-    for segment in segments.iter().chain([&last]) {
-        segment.handle.sync()?;
+    if !is_new {
+        segments.iter().chain([&last]).try_for_each(|segment| segment.handle.sync())?;
     }
     let incarnation = checkpoint.as_ref().map_or(0, |found| found.mark.incarnation);
     let checkpoint_bytes = checkpoint.as_ref().map_or(0, Checkpoint::file_bytes);

@@ -307,8 +307,8 @@ fn survive(pending: &Pending, bytes: &mut Vec<u8>, mut keeps: impl FnMut() -> bo
 }
 
 impl Disk for FaultyDisk {
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        Ok(())
+    fn create_dir(&self, _dir: &Path) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -24,8 +24,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Disk for MemoryDisk {
-    fn create_dir(&self, _dir: &Path) -> io::Result<()> {
-        Ok(())
+    fn create_dir(&self, _dir: &Path) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -19,8 +19,10 @@ use super::{Disk, File, LockGuard};
 pub struct RealDisk;
 
 impl Disk for RealDisk {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+    fn create_dir(&self, dir: &Path) -> io::Result<bool> {
+        let is_new = !dir.try_exists()?;
+        fs::create_dir_all(dir)?;
+        Ok(is_new)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

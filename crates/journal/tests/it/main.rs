@@ -13,7 +13,9 @@
 mod basics;
 mod crashes;
 mod damage;
+mod formats;
 mod owner;
+mod random;
 mod rig;
 mod space;
 mod survivors;
