@@ -140,7 +140,7 @@ impl Publisher<'_> {
                 self.publish(message.as_bytes(), counts)?;
             }
         }
-        while self.client.unconfirmed() > 0 {
+        while counts.confirmed + counts.refused < counts.published {
             self.answer(counts)?;
         }
         Ok(())

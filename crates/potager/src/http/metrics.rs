@@ -306,10 +306,10 @@ impl QueueRow {
         Self {
             vhost: text("vhost"),
             name: text("name"),
-            ready: number("ready"),
-            unsettled: number("unsettled"),
+            ready: number("messages_ready"),
+            unsettled: number("messages_unacknowledged"),
             consumers: number("consumers"),
-            ready_bytes: number("ready_bytes"),
+            ready_bytes: number("message_bytes_ready"),
         }
     }
 }

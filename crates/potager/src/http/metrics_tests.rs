@@ -9,8 +9,8 @@ fn queue(name: &str, ready: u64) -> Row {
     vec![
         ("name", Cell::Text(name.to_owned().into())),
         ("vhost", Cell::Text("/".into())),
-        ("ready", Cell::Number(ready)),
-        ("unsettled", Cell::Number(2)),
+        ("messages_ready", Cell::Number(ready)),
+        ("messages_unacknowledged", Cell::Number(2)),
     ]
 }
 

@@ -133,6 +133,10 @@ fn is(row: &Row, column: &str, wanted: &[u8]) -> bool {
 
 async fn list<N: Node>(state: &HttpState<N>, query: Query) -> Result<Response<Bytes>, Failure> {
     let mut rows = rows(state, query.of).await?;
+    if query.of == Kind::Connections {
+        // Each question of this door is a session of its own; those are not clients.
+        rows.retain(|row| !is(row, "protocol", b"http"));
+    }
     if let Some(vhost) = &query.vhost {
         rows.retain(|row| is(row, "vhost", vhost));
     }

@@ -9,6 +9,7 @@ use model::{
 };
 use net::http::{Response, StatusCode, header};
 use serde_json::{Map, Value, json};
+use std::net::SocketAddr;
 
 use super::route::Kind;
 
@@ -134,21 +135,9 @@ pub(super) fn text(status: StatusCode, kind: &'static str, body: String) -> Resp
     response
 }
 
-/// Our column names and those of the management API, where they differ.
-const COLUMNS: [(&str, &str); 12] = [
-    ("ready", "messages_ready"),
-    ("unsettled", "messages_unacknowledged"),
-    ("ready_bytes", "message_bytes_ready"),
-    ("exclusive_consumer", "exclusive_consumer_tag"),
-    ("label", "consumer_tag"),
-    ("credit", "prefetch_count"),
-    ("peer", "name"),
-    ("door", "protocol"),
-    ("kind", "type"),
-    ("destination_kind", "destination_type"),
-    ("binding_key", "routing_key"),
-    ("is_default", "default"),
-];
+/// Columns of the engine's listings and their names in the management API, where they differ.
+const COLUMNS: [(&str, &str); 3] =
+    [("peer", "name"), ("tag", "consumer_tag"), ("prefetch", "prefetch_count")];
 
 /// One row of a listing as an object of the management API.
 pub(super) fn row(kind: Kind, row: &Row) -> Value {
@@ -159,24 +148,50 @@ pub(super) fn row(kind: Kind, row: &Row) -> Value {
     }
     match kind {
         Kind::Queues => {
-            let count = |name: &str| object.get(name).and_then(Value::as_u64).unwrap_or(0);
-            let messages = count("messages_ready") + count("messages_unacknowledged");
-            object.insert("messages".into(), messages.into());
             object.insert("state".into(), "running".into());
-            object.entry("arguments").or_insert_with(|| json!({}));
         }
         Kind::Users => {
-            let tags = object.get("tags").and_then(Value::as_str).unwrap_or("");
-            let tags: Vec<String> =
-                tags.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect();
+            let tags = text_of(&object, "tags");
+            let tags: Vec<&str> = tags.split(',').filter(|tag| !tag.is_empty()).collect();
             object.insert("tags".into(), json!(tags));
         }
-        Kind::Connections => {
-            object.entry("state").or_insert_with(|| "running".into());
+        Kind::Bindings => {
+            let key = text_of(&object, "routing_key");
+            let key = if key.is_empty() { "~".to_owned() } else { key };
+            object.insert("properties_key".into(), key.into());
         }
-        Kind::Vhosts | Kind::Exchanges | Kind::Bindings | Kind::Consumers => {}
+        Kind::Connections => connection(&mut object),
+        Kind::Consumers => consumer(&mut object),
+        Kind::Vhosts | Kind::Exchanges => {}
     }
     Value::Object(object)
+}
+
+fn text_of(object: &Map<String, Value>, name: &str) -> String {
+    object.get(name).and_then(Value::as_str).unwrap_or("").to_owned()
+}
+
+fn connection(object: &mut Map<String, Value>) {
+    let peer: Option<SocketAddr> = text_of(object, "name").parse().ok();
+    if let Some(peer) = peer {
+        object.insert("peer_host".into(), peer.ip().to_string().into());
+        object.insert("peer_port".into(), peer.port().into());
+    }
+    if text_of(object, "protocol") == "amqp" {
+        object.insert("protocol".into(), "AMQP 0-9-1".into());
+    }
+    let is_paused = object.remove("paused") == Some(Value::Bool(true));
+    object.insert("state".into(), if is_paused { "flow" } else { "running" }.into());
+}
+
+/// The API nests whose consumer it is and where it sits.
+fn consumer(object: &mut Map<String, Value>) {
+    let queue = json!({ "name": text_of(object, "queue"), "vhost": text_of(object, "vhost") });
+    object.insert("queue".into(), queue);
+    let connection = object.remove("name").unwrap_or_default();
+    let channel = object.remove("channel").unwrap_or_default();
+    let details = json!({ "connection_name": connection, "number": channel });
+    object.insert("channel_details".into(), details);
 }
 
 fn value(column: &str, cell: &Cell) -> Value {

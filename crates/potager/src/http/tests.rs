@@ -63,8 +63,9 @@ fn listing(of: Listing) -> Vec<Row> {
             ("name", text(name)),
             ("vhost", text(vhost)),
             ("durable", Cell::Flag(true)),
-            ("ready", Cell::Number(ready)),
-            ("unsettled", Cell::Number(1)),
+            ("messages_ready", Cell::Number(ready)),
+            ("messages_unacknowledged", Cell::Number(1)),
+            ("messages", Cell::Number(ready + 1)),
             ("arguments", Cell::Text(arguments.into())),
         ]
     };
@@ -72,9 +73,25 @@ fn listing(of: Listing) -> Vec<Row> {
         Listing::Users => vec![vec![("name", text("admin")), ("tags", text("administrator,x"))]],
         Listing::Vhosts => vec![vec![("name", text("/"))]],
         Listing::Queues => vec![queue("a", "/", 3), queue("b", "/", 0), queue("a", "other", 7)],
-        Listing::Exchanges | Listing::Bindings | Listing::Connections | Listing::Consumers => {
-            Vec::new()
+        Listing::Bindings => {
+            vec![vec![("vhost", text("/")), ("source", text("x")), ("routing_key", text(""))]]
         }
+        Listing::Connections => vec![
+            vec![("peer", text("127.0.0.1:0")), ("protocol", text("http"))],
+            vec![
+                ("peer", text("192.0.2.1:5000")),
+                ("protocol", text("amqp")),
+                ("paused", Cell::Flag(true)),
+            ],
+        ],
+        Listing::Consumers => vec![vec![
+            ("queue", text("a")),
+            ("vhost", text("/")),
+            ("tag", text("t1")),
+            ("peer", text("192.0.2.1:5000")),
+            ("channel", Cell::Number(3)),
+        ]],
+        Listing::Exchanges => Vec::new(),
     }
 }
 
@@ -264,6 +281,27 @@ fn pages_have_the_shape_that_tools_expect() {
 fn users_have_lists_of_tags() {
     assert_eq!(get("/api/users").json()[0]["tags"], json!(["administrator", "x"]));
     assert_eq!(get("/api/whoami").json(), json!({ "name": "admin", "tags": ["administrator"] }));
+}
+
+#[test]
+fn connections_are_those_of_clients() {
+    let expected = json!([{
+        "name": "192.0.2.1:5000",
+        "peer_host": "192.0.2.1",
+        "peer_port": 5000,
+        "protocol": "AMQP 0-9-1",
+        "state": "flow",
+    }]);
+    assert_eq!(get("/api/connections").json(), expected, "our own questions are not shown");
+}
+
+#[test]
+fn consumers_and_bindings_are_nested_as_tools_expect() {
+    let consumer = get("/api/consumers/%2f").json()[0].clone();
+    assert_eq!(consumer["queue"], json!({ "name": "a", "vhost": "/" }));
+    assert_eq!(consumer["consumer_tag"], "t1");
+    assert_eq!(consumer["channel_details"]["number"], 3);
+    assert_eq!(get("/api/bindings").json()[0]["properties_key"], "~");
 }
 
 #[test]
