@@ -204,8 +204,14 @@ impl Engine {
             return Err(Refusal::NotEmpty { queue: name });
         }
         let messages = queue.ready;
+        let before = turn.out.outputs.len();
         let gate = self.remove_queue(turn, id);
         turn.reply(asker, gate, Reply::Deleted { messages });
+        // The answer goes before the news that consumers lost their queue: clients that wait for
+        // it do not expect anything else. Source: observed, RabbitMQ 3.10.8 and kombu 5.7.
+        if let Some(news) = turn.out.outputs.get_mut(before..) {
+            news.rotate_right(1);
+        }
         Ok(())
     }
 
