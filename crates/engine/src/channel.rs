@@ -3,10 +3,13 @@
 
 mod unsettled;
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use model::{ConsumerId, Lsn, QueueId, Reply, SessionId, Stamp, Ticket, VhostId};
 
 use crate::effects::{Effects, Output, Push, SessionInfo};
+use crate::fifo::Entry;
 use crate::map::Map;
 
 pub(crate) use unsettled::{Slot, Unsettled};
@@ -57,10 +60,50 @@ pub(crate) struct Session {
     pub channels: Map<u16, Box<Channel>>,
     /// Its exclusive queues, in order of declaration.
     pub exclusive: Vec<QueueId>,
-    /// Bytes handed out and not yet reported as taken.
-    pub undelivered: u64,
+    pub flight: Flight,
     /// Dispatch to this session waits for room.
     pub is_paused: bool,
+}
+
+/// What was handed to a session and not yet reported as taken.
+#[derive(Debug, Default)]
+pub(crate) struct Flight {
+    /// Bytes handed out in all.
+    handed: u64,
+    /// Bytes taken in all.
+    taken: u64,
+    /// Settled deliveries on their way, by what had been handed out with them: their records are
+    /// needed until they are taken.
+    settled: VecDeque<(u64, Entry)>,
+}
+
+impl Flight {
+    /// Counts one delivery; `settled` when nobody else keeps its record.
+    pub(crate) fn hand(&mut self, bytes: u32, settled: Option<Entry>) {
+        self.handed = self.handed.saturating_add(u64::from(bytes));
+        self.settled.extend(settled.map(|entry| (self.handed, entry)));
+    }
+
+    /// Counts what was taken; `release` gets the entries that are not needed any more.
+    pub(crate) fn take(&mut self, bytes: u64, release: &mut dyn FnMut(&Entry)) {
+        self.taken = self.taken.saturating_add(bytes).min(self.handed);
+        while let Some((_, entry)) = self.settled.pop_front_if(|(until, _)| *until <= self.taken) {
+            release(&entry);
+        }
+        if self.settled.is_empty() && self.settled.capacity() > 1024 {
+            self.settled = VecDeque::new();
+        }
+    }
+
+    /// Bytes on their way.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.handed - self.taken
+    }
+
+    /// Settled entries on their way.
+    pub(crate) fn settled(&self) -> impl Iterator<Item = &Entry> {
+        self.settled.iter().map(|(_, entry)| entry)
+    }
 }
 
 /// One conversation inside a session.
@@ -147,7 +190,7 @@ impl Sessions {
             vhost: None,
             channels: Map::default(),
             exclusive: Vec::new(),
-            undelivered: 0,
+            flight: Flight::default(),
             is_paused: false,
         };
         if let Some(place) = self.slots.get_mut(slot) {

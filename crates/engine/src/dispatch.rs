@@ -131,11 +131,11 @@ impl Engine {
             let target = owner.channels.get_mut(&channel)?;
             let tag = target.take_tag();
             let handout = parcel.handout(channel, tag);
-            owner.undelivered += u64::from(handout.bytes);
+            owner.flight.hand(handout.bytes, no_ack.then(|| parcel.entry.clone()));
             let push = Push::Got { ticket, delivery: handout, ready: queue.ready };
             turn.out.outputs.push(Output { session, gate: parcel.gate(), push });
             if no_ack {
-                loss.settle(holdings, parcel.place, &parcel.entry);
+                loss.note(parcel.place);
             } else {
                 queue.unsettled += 1;
                 let entry = parcel.entry.clone();
@@ -165,7 +165,7 @@ impl Dispatch<'_> {
         {
             let parcel = Parcel::new(queue, head);
             if self.deliver(key, &parcel) {
-                loss.settle(holdings, parcel.place, &parcel.entry);
+                loss.note(parcel.place);
             } else {
                 queue.unsettled += 1;
             }
@@ -183,8 +183,8 @@ impl Dispatch<'_> {
         let Some(owner) = self.sessions.get_mut(session) else { return false };
         let Some(channel) = owner.channels.get_mut(&number) else { return false };
         let handout = hand_to(channel, number, (key, no_ack), parcel);
-        owner.undelivered += u64::from(handout.bytes);
-        owner.is_paused |= owner.undelivered >= self.max;
+        owner.flight.hand(handout.bytes, no_ack.then(|| parcel.entry.clone()));
+        owner.is_paused |= owner.flight.bytes() >= self.max;
         let push = Push::Deliver { consumer: id, delivery: handout };
         self.out.outputs.push(Output { session, gate: parcel.gate(), push });
         no_ack
@@ -278,10 +278,15 @@ impl Loss<'_> {
     pub(crate) fn settle(
         &mut self,
         holdings: &mut Holdings,
-        (queue, level, seq): (QueueId, u8, u64),
+        place: (QueueId, u8, u64),
         entry: &Entry,
     ) {
         holdings.release(entry);
+        self.note(place);
+    }
+
+    /// Its record is still needed for its way to the client, but the queue is done with it.
+    fn note(&mut self, (queue, level, seq): (QueueId, u8, u64)) {
         if !queue.is_volatile() {
             self.runs.push(Run::one(queue, level, seq));
         }

@@ -168,8 +168,9 @@ impl Engine {
     pub fn taken(&mut self, session: SessionId, bytes: u64) -> bool {
         let max = u64::from(self.limits.undelivered_bytes_max);
         let Some(session) = self.sessions.get_mut(session) else { return false };
-        session.undelivered = session.undelivered.saturating_sub(bytes);
-        session.is_paused && session.undelivered <= max / 2
+        let holdings = &mut self.state.holdings;
+        session.flight.take(bytes, &mut |entry| holdings.release(entry));
+        session.is_paused && session.flight.bytes() <= max / 2
     }
 
     /// Does what is due at `at`; nothing happens early.
@@ -230,6 +231,8 @@ impl Engine {
         let channels = self.sessions.iter().flat_map(|session| session.channels.values());
         let unsettled = channels.flat_map(|channel| channel.unsettled.iter());
         out.extend(unsettled.filter_map(|slot| slot.stored.lsn()).filter(inside));
+        let on_the_way = self.sessions.iter().flat_map(|session| session.flight.settled());
+        out.extend(on_the_way.filter_map(|entry| entry.stored.lsn()).filter(inside));
         let condemned = self.state.condemned.values().map(|(_, entry)| entry);
         let condemned = condemned.chain(self.graves.entries());
         out.extend(condemned.filter_map(|entry| entry.stored.lsn()).filter(inside));

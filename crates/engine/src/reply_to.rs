@@ -153,8 +153,8 @@ impl Engine {
             place: Place::Memory(bytes.into()),
             bytes: weight,
         };
-        owner.undelivered += u64::from(weight);
-        owner.is_paused |= owner.undelivered >= u64::from(self.limits.undelivered_bytes_max);
+        owner.flight.hand(weight, None);
+        owner.is_paused |= owner.flight.bytes() >= u64::from(self.limits.undelivered_bytes_max);
         let push = Push::Deliver { consumer, delivery };
         turn.out.outputs.push(Output { session, gate, push });
         true

@@ -220,7 +220,9 @@ impl Engine {
         for channel in channels {
             self.end_channel(turn, id, channel);
         }
-        if let Some(session) = self.sessions.close(id) {
+        if let Some(mut session) = self.sessions.close(id) {
+            let holdings = &mut self.state.holdings;
+            session.flight.take(u64::MAX, &mut |entry| holdings.release(entry));
             for queue in session.exclusive {
                 self.remove_queue(turn, queue);
             }
