@@ -188,12 +188,14 @@ impl Queue {
     pub(crate) fn returns_max(&self) -> Option<u32> {
         let options = &self.spec.options;
         let default = options.kind == QueueKind::Quorum && options.dead_letter_exchange.is_some();
-        options.delivery_max.or(default.then_some(QUORUM_DELIVERY_MAX))
+        options.delivery_max.or_else(|| default.then_some(QUORUM_DELIVERY_MAX))
     }
 
     /// The delivery count to show.
     pub(crate) fn shown_returns(&self, returns: u32) -> Option<u32> {
-        (self.spec.options.kind == QueueKind::Quorum && returns > 0).then_some(returns)
+        let options = &self.spec.options;
+        let is_shown = options.kind == QueueKind::Quorum || options.delivery_max.is_some();
+        (is_shown && returns > 0).then_some(returns)
     }
 
     /// All lines with their levels, highest first.

@@ -156,7 +156,7 @@ fn deleting_a_queue_tells_its_consumers() {
     world.outputs.clear();
     let name = Bytes::from_static(b"q");
     world.send(ALICE, 1, Request::DeleteQueue { name, if_unused: false, if_empty: false });
-    let [cancelled, deleted] = &world.outputs[..] else { panic!("{:?}", world.outputs) };
+    let [deleted, cancelled] = &world.outputs[..] else { panic!("{:?}", world.outputs) };
     assert!(matches!(cancelled.push, Push::Cancelled { channel: 1, consumer: ConsumerId(5) }));
     let Push::Reply { reply: Reply::Deleted { messages }, .. } = deleted.push else {
         panic!("{deleted:?}")
