@@ -1,6 +1,6 @@
-//! Kinds of values: how text (environment, flags) and TOML values become checked [`Value`]s, and how
-//! a value is shown again. What each setting means is not known here. Called by `resolve.rs` and
-//! `file.rs`.
+//! Kinds of values: how text (environment, flags) and TOML values become checked [`Value`]s, and
+//! how a value is shown again. What each setting means is not known here. Called by `resolve.rs`
+//! and `file.rs`.
 
 use std::{
     fmt,

@@ -46,8 +46,8 @@ impl Server {
             assert!(ended.is_none() && Instant::now() < deadline, "{ended:?}\n{}", server.log());
             std::thread::sleep(Duration::from_millis(5));
         };
-        server.amqp = doors["amqp"].as_str().unwrap().to_owned();
-        server.http = doors["http"].as_str().unwrap().to_owned();
+        let address = |door: &str| doors.get(door).unwrap().as_str().unwrap().to_owned();
+        (server.amqp, server.http) = (address("amqp"), address("http"));
         server
     }
 

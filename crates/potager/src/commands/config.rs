@@ -1,4 +1,5 @@
-//! `potager config ...`: the table of settings for people. Changes nothing.
+//! `potager config ...`: the table of settings for people, with values and origins. Changes
+//! nothing; reading and checking is the crate `config`'s.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! `potager version`: which build this is.
+//! `potager version`: which build this is. The number is the workspace's; the banner, the API
+//! and the metrics show it too.
 
 use std::process::ExitCode;
 

@@ -72,7 +72,8 @@ fn series_are_bounded() {
 const PAGE_HEAD: &str = "\
 # Metrics
 
-`GET /metrics` on the [HTTP door](http.md) gives the numbers of the whole server as OpenMetrics text,
+`GET /metrics` on the [HTTP door](http.md) gives the numbers of the whole server as OpenMetrics \
+  text,
 which Prometheus reads as it is. The number of series there is fixed, whatever clients do.
 `GET /metrics/detailed` adds numbers of every queue, at most 10,000 queues.
 
@@ -89,10 +90,13 @@ scrape_configs:
 
 | expression | means |
 |---|---|
-| `potager_alarms_free_disk_space_watermark == 1` | publishers are held back: make room on the disk |
+| `potager_alarms_free_disk_space_watermark == 1` | \
+  publishers are held back: make room on the disk |
 | `potager_alarms_memory_used_watermark == 1` | publishers are held back: memory is short |
-| `increase(potager_global_messages_unroutable_dropped_total[5m]) > 0` | messages go nowhere: a binding is missing |
-| `histogram_quantile(0.99, rate(potager_log_flush_seconds_bucket[5m])) > 0.05` | the disk is slow, so every confirm is |
+| `increase(potager_global_messages_unroutable_dropped_total[5m]) > 0` | \
+  messages go nowhere: a binding is missing |
+| `histogram_quantile(0.99, rate(potager_log_flush_seconds_bucket[5m])) > 0.05` | \
+  the disk is slow, so every confirm is |
 | `potager_queue_messages_ready > 0 and potager_consumers == 0` | work waits and nobody takes it |
 | `process_open_fds / process_max_fds > 0.8` | raise the limit of open files |
 ";
