@@ -100,7 +100,10 @@ impl Block {
     /// Fills in every checksum and the padding; returns the checksum the next block chains to.
     pub(crate) fn seal(&mut self, chain: Chain) -> u32 {
         let end = BLOCK_HEAD + self.record_bytes;
-        self.bytes.resize(size(self.extent()).max(end), 0);
+        let padded = size(self.extent()).max(end);
+        // Exactly: doubling a large buffer for a few bytes of padding would be a waste.
+        self.bytes.reserve_exact(padded.saturating_sub(self.bytes.len()));
+        self.bytes.resize(padded, 0);
         let records = self.bytes.get_mut(BLOCK_HEAD..end).unwrap_or_default();
         let body_crc = seal_records(records, self.first);
         let head = BlockHead {

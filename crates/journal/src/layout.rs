@@ -331,3 +331,66 @@ impl Reader<'_> {
         self.take().map(u64::from_le_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head() -> BlockHead {
+        BlockHead {
+            sequence: 3,
+            first: Lsn(1 << 40),
+            stable: Lsn(77),
+            record_bytes: 5000,
+            records: 9,
+            body_crc: 0xdead_beef,
+            previous: 42,
+            incarnation: 6,
+        }
+    }
+
+    #[test]
+    fn a_block_head_verifies_only_as_a_whole_and_with_its_salt() {
+        let (bytes, crc) = head().encode(11);
+        assert_eq!(BlockHead::decode(&bytes, 11, 3), Some((head(), crc)));
+        assert_eq!(BlockHead::decode(&bytes, 12, 3), None, "another use of the segment");
+        assert_eq!(BlockHead::decode(&bytes, 11, 4), None, "another segment");
+        for at in 0..BLOCK_HEAD {
+            let mut rotten = bytes;
+            rotten[at] ^= 4;
+            assert_eq!(BlockHead::decode(&rotten, 11, 3), None, "byte {at}");
+        }
+        assert_eq!(BlockHead::decode(&bytes[..BLOCK_HEAD - 1], 11, 3), None);
+        assert_eq!((head().end(), head().extent()), (Lsn((1 << 40) + 5000), 8192));
+    }
+
+    #[test]
+    fn a_record_verifies_only_at_its_position() {
+        let head = RecordHead { payload: 3, crc: 0, kind: 7, flags: FLAG_MORE };
+        let mut bytes = head.encode().to_vec();
+        bytes.extend_from_slice(b"abc");
+        let sealed = seal_records(&mut bytes, Lsn(500));
+        let (frame, rest) = Frame::parse(Lsn(500), &bytes).expect("a frame");
+        assert!(frame.is_good() && frame.has_more() && rest.is_empty());
+        assert_eq!(sealed, crc32c::crc32c(&frame.head.crc.to_le_bytes()));
+        let (moved, _) = Frame::parse(Lsn(501), &bytes).expect("a frame");
+        assert!(!moved.is_good());
+        assert!(Frame::parse(Lsn(500), &bytes[..12]).is_none(), "cut short");
+    }
+
+    #[test]
+    fn a_file_head_names_what_is_wrong() {
+        let bytes = encode_file_head(SEGMENT_MAGIC, &[1, 2, 3]);
+        assert_eq!(decode_file_head::<3>(SEGMENT_MAGIC, &bytes), Ok([1, 2, 3]));
+        let wrong = decode_file_head::<3>(SURVIVOR_MAGIC, &bytes);
+        assert_eq!(wrong, Err(BadHead::Damaged));
+        for at in 12..FILE_HEAD {
+            let mut rotten = bytes;
+            rotten[at] ^= 1;
+            assert_eq!(decode_file_head::<3>(SEGMENT_MAGIC, &rotten), Err(BadHead::Damaged));
+        }
+        let mut future = bytes;
+        future[8] = 9;
+        assert_eq!(decode_file_head::<3>(SEGMENT_MAGIC, &future), Err(BadHead::Version(9)));
+    }
+}

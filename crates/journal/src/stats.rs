@@ -83,3 +83,22 @@ pub struct Stats {
     /// Survivor files rewritten to drop dead records.
     pub compactions: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_upper_bounds() {
+        let mut latency = Latency::default();
+        assert_eq!(latency.quantile_us(500), 0);
+        for micros in 1..=1000 {
+            latency.record(Duration::from_micros(micros));
+        }
+        assert_eq!((latency.count, latency.total_us), (1000, 500_500));
+        assert_eq!(latency.quantile_us(500), 512);
+        assert_eq!(latency.quantile_us(1000), 1024);
+        latency.record(Duration::from_secs(5000));
+        assert_eq!(latency.buckets[LATENCY_BUCKETS - 1], 1);
+    }
+}

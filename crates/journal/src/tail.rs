@@ -127,3 +127,51 @@ impl Tail {
         self.chunks.shrink_to_fit();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::RecordHead;
+
+    fn block(first: Lsn, payload: usize, pool: &mut Pool) -> Block {
+        let mut block = Block::new(pool.take(), first);
+        let bytes = vec![u8::try_from(payload % 256).unwrap(); payload];
+        let size = u32::try_from(payload).unwrap();
+        let head = RecordHead { payload: size, crc: 0, kind: 1, flags: 0 };
+        block.push(head, &[&bytes], false);
+        block
+    }
+
+    #[test]
+    fn small_blocks_share_memory_and_old_ones_make_room() {
+        let (mut tail, mut pool) = (Tail::new(300_000), Pool::default());
+        let mut positions = Vec::new();
+        let mut next = Lsn::ZERO;
+        for number in 0..500 {
+            let block = block(next, 900 + number, &mut pool);
+            positions.push((next, 900 + number));
+            next = block.end();
+            tail.push(block, &mut pool);
+            assert!(tail.bytes() <= 300_000);
+        }
+        let held = positions.iter().filter(|(lsn, _)| tail.get(*lsn).is_some()).count();
+        assert!(held > 150, "{held} records of about 1 KiB in 300 kB");
+        for (lsn, payload) in positions.iter().rev().take(held) {
+            assert_eq!(tail.get(*lsn).unwrap().payload.len(), *payload);
+        }
+        assert!(tail.get(positions[0].0).is_none() && tail.get(next).is_none());
+        tail.shrink(0);
+        assert_eq!(tail.bytes(), 0);
+    }
+
+    #[test]
+    fn large_blocks_are_kept_as_they_are() {
+        let (mut tail, mut pool) = (Tail::new(1 << 20), Pool::default());
+        let large = block(Lsn(5), 200_000, &mut pool);
+        let end = large.end();
+        tail.push(large, &mut pool);
+        tail.push(block(end, 10, &mut pool), &mut pool);
+        assert_eq!(tail.get(Lsn(5)).unwrap().payload.len(), 200_000);
+        assert_eq!(tail.get(end).unwrap().payload, [10; 10]);
+    }
+}

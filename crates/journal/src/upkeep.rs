@@ -27,7 +27,8 @@ use crate::survivor::Survivor;
 /// Records that are still needed, as the owner knows them.
 pub trait Liveness {
     /// How many records in this range are needed, and their bytes with heads. May be too high,
-    /// never too low.
+    /// never too low. What is appended but not durable may count already, here and in `live`: the
+    /// journal drops nothing before the log is durable up to the moment of the question.
     fn usage(&self, range: Range<Lsn>) -> Usage;
     /// Appends the positions of all needed records in this range, rising and without repeats.
     fn live(&self, range: Range<Lsn>, out: &mut Vec<Lsn>);
@@ -91,6 +92,8 @@ pub(crate) struct Upkeep {
     exams: BTreeMap<u64, Exam>,
     /// The generation examined last, and the log's end then.
     examined: (u64, Lsn),
+    /// The log's end when no file was left to examine.
+    all_examined: Option<Lsn>,
     pub(crate) space: Space,
 }
 
@@ -105,6 +108,7 @@ impl Upkeep {
             generation,
             exams: BTreeMap::new(),
             examined: (0, Lsn::ZERO),
+            all_examined: None,
             space: Space::default(),
         }
     }
@@ -280,11 +284,14 @@ impl Journal {
         let next = self.next_lsn();
         let since = next.0.saturating_sub(self.upkeep.examined.1.0);
         let is_quiet = self.uncommitted_bytes() == 0;
-        if since < EXAMINE_BYTES && !is_quiet {
+        if (since < EXAMINE_BYTES && !is_quiet) || self.upkeep.all_examined == Some(next) {
             return None;
         }
         let files = lock(&self.places).survivors().to_vec();
-        let file = self.next_to_examine(&files, next)?;
+        let Some(file) = self.next_to_examine(&files, next) else {
+            self.upkeep.all_examined = Some(next);
+            return None;
+        };
         self.upkeep.examined = (file.generation, next);
         let usage = live.usage(file.range.clone());
         let exam = Exam { at: next, live: usage.bytes };
@@ -423,12 +430,16 @@ impl Journal {
             Outcome::Recycled(spent, made) => (Need::Segment, self.recycled(spent, made)),
             Outcome::Survived(retired) => {
                 let retired = retired.map(|segment| {
+                    self.upkeep.all_examined = None;
                     self.ring.full.pop_front();
                     self.ring.spent.push_back(segment);
                 });
                 (Need::Survivors, retired)
             }
-            Outcome::Compacted(done) => (Need::Survivors, done),
+            Outcome::Compacted(done) => {
+                self.upkeep.all_examined = None;
+                (Need::Survivors, done)
+            }
             Outcome::Discarded(spent, done) => {
                 if done.is_err() {
                     self.ring.spent.push_front(spent);
