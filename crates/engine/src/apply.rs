@@ -95,7 +95,7 @@ impl Engine {
                 Ok(())
             }
             Admin::DeleteUser(name) => self.delete_user(turn, asker, name),
-            Admin::PutVhost(name) => self.put_vhost(turn, asker, name),
+            Admin::PutVhost(name) => self.put_vhost(turn, asker, &name),
             Admin::DeleteVhost(name) => self.delete_vhost(turn, asker, name),
             Admin::List(listing) => {
                 let rows = self.list(listing);

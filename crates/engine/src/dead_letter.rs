@@ -279,5 +279,7 @@ impl Engine {
 /// Appends a `Condemn` record's payload.
 pub(crate) fn put_condemned(out: &mut Vec<u8>, reason: Reason, runs: &[Run]) {
     out.push(reason as u8);
-    runs.iter().for_each(|run| run.put(out));
+    for run in runs {
+        run.put(out);
+    }
 }

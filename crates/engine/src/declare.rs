@@ -171,7 +171,9 @@ impl Engine {
         }
         if !runs.is_empty() && !id.is_volatile() {
             let mut bytes = Vec::new();
-            runs.iter().for_each(|run| run.put(&mut bytes));
+            for run in &runs {
+                run.put(&mut bytes);
+            }
             record::append(turn.log, record::SETTLE, &bytes);
             queue.changed = turn.log.next_lsn();
         }
@@ -239,7 +241,7 @@ impl Engine {
 /// Copies what a spec borrowed from a network buffer.
 fn own(spec: &mut QueueSpec) {
     let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
-    spec.arguments = copy(&spec.arguments);
+    spec.arguments = Bytes::copy_from_slice(&spec.arguments);
     let options = &mut spec.options;
     options.dead_letter_exchange = options.dead_letter_exchange.as_ref().map(copy);
     options.dead_letter_routing_key = options.dead_letter_routing_key.as_ref().map(copy);

@@ -230,11 +230,6 @@ impl Fifo {
         self.returned.remove(&seq)
     }
 
-    /// Whether nothing is ready.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.returned.is_empty() && self.cursor_seq == self.next_seq
-    }
-
     /// Number of the next entry to come.
     pub(crate) const fn next_seq(&self) -> u64 {
         self.next_seq

@@ -129,6 +129,7 @@ impl Engine {
     }
 
     /// Handles one request. Total: a refusal is a reply.
+    #[allow(clippy::too_many_arguments, reason = "the one door: who, when, what, and where to")]
     pub fn apply<L: Log>(
         &mut self,
         at: Stamp,

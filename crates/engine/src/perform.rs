@@ -315,12 +315,12 @@ impl State {
     }
 
     /// Removes a virtual host and everything in it; returns its queues, by id.
-    pub(crate) fn delete_vhost(&mut self, id: VhostId) -> Vec<Box<Queue>> {
+    pub(crate) fn delete_vhost(&mut self, id: VhostId) -> Vec<Queue> {
         let inside = self.queues.values().filter(|queue| queue.vhost == id);
         let mut ids: Vec<QueueId> = inside.map(|queue| queue.id).collect();
         ids.sort_unstable();
         let queues = ids.into_iter().filter_map(|id| self.delete_queue(id, Cascade::Hold));
-        let queues = queues.map(|(queue, _)| queue).collect();
+        let queues = queues.map(|(queue, _)| *queue).collect();
         let place = self.vhosts.get_mut(usize::from(id.0));
         if let Some(vhost) = place.and_then(Option::take) {
             self.vhost_ids.remove(&vhost.name);

@@ -63,7 +63,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let plan = self.plan(turn.now(), vhost, &publish, targets)?;
         if self.is_memory_short(targets, &publish) {
-            return self.refuse_for_memory(turn, asker, &publish);
+            return Self::refuse_for_memory(turn, asker, &publish);
         }
         let gate = self.carry(turn, vhost, &publish, (&plan, targets));
         for queue in &plan.refused {
@@ -243,7 +243,6 @@ impl Engine {
     }
 
     fn refuse_for_memory<L: Log>(
-        &self,
         turn: &mut Turn<'_, L>,
         asker: Asker,
         publish: &Publish,

@@ -148,7 +148,7 @@ impl<'a> Head<'a> {
 
 /// A name or key as its length byte; longer ones were refused at the door.
 fn short(text: &[u8]) -> u8 {
-    debug_assert!(text.len() <= usize::from(u8::MAX), "a name is longer than 255 bytes");
+    debug_assert!(u8::try_from(text.len()).is_ok(), "a name is longer than 255 bytes");
     u8::try_from(text.len()).unwrap_or(u8::MAX)
 }
 
@@ -271,7 +271,7 @@ impl Promote {
         let ttl = Some(take_u64(&mut rest)?).filter(|ttl| *ttl != u64::MAX);
         let priority = take_u8(&mut rest)?;
         let targets = rest.chunks_exact(4).map(queue_id).collect();
-        (rest.len() % 4 == 0).then_some(Self { lsn, due, at, ttl, priority, targets })
+        rest.len().is_multiple_of(4).then_some(Self { lsn, due, at, ttl, priority, targets })
     }
 }
 
@@ -472,6 +472,7 @@ pub(crate) fn take_text(rest: &mut &[u8]) -> Option<Bytes> {
     take_slice(rest, length).map(Bytes::copy_from_slice)
 }
 
+#[allow(clippy::option_option, reason = "outer: the bytes read; inner: the value is there")]
 fn take_optional_text(rest: &mut &[u8]) -> Option<Option<Bytes>> {
     match take_u8(rest)? {
         0 => Some(None),
@@ -480,6 +481,7 @@ fn take_optional_text(rest: &mut &[u8]) -> Option<Option<Bytes>> {
     }
 }
 
+#[allow(clippy::option_option, reason = "outer: the bytes read; inner: the value is there")]
 fn take_optional_number(rest: &mut &[u8]) -> Option<Option<u64>> {
     match take_u8(rest)? {
         0 => Some(None),

@@ -83,7 +83,7 @@ impl Engine {
     pub fn state_hash(&self) -> u64 {
         // FNV-1a: simple enough to mean the same in every version.
         let parts = self.encode(true);
-        let bytes = parts.iter().flat_map(|part| part.bytes());
+        let bytes = parts.iter().flat_map(Part::bytes);
         bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
         })

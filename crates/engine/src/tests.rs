@@ -222,9 +222,8 @@ impl World {
     fn ask(&mut self, session: SessionId, request: Request) -> Reply {
         self.outputs.clear();
         self.send(session, 1, request);
-        let replies = self.outputs.drain(..).filter_map(|output| match output.push {
-            Push::Reply { reply, .. } => Some(reply),
-            _ => None,
+        let replies = self.outputs.drain(..).filter_map(|output| {
+            if let Push::Reply { reply, .. } = output.push { Some(reply) } else { None }
         });
         let mut replies: Vec<Reply> = replies.collect();
         assert_eq!(replies.len(), 1, "{replies:?}");
@@ -232,10 +231,9 @@ impl World {
     }
 
     fn refusal(&mut self, session: SessionId, request: Request) -> Refusal {
-        match self.ask(session, request) {
-            Reply::Refused(refusal) => *refusal,
-            other => panic!("not refused: {other:?}"),
-        }
+        let reply = self.ask(session, request);
+        let Reply::Refused(refusal) = reply else { panic!("not refused: {reply:?}") };
+        *refusal
     }
 
     fn done(&mut self, session: SessionId, request: Request) {

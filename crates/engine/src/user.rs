@@ -146,9 +146,9 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_, L>,
         asker: Asker,
-        name: Bytes,
+        name: &Bytes,
     ) -> Result<(), Refusal> {
-        if !self.state.vhost_ids.contains_key(&name) {
+        if !self.state.vhost_ids.contains_key(name) {
             let max = self.limits.vhosts_max;
             let next = u16::try_from(self.state.vhosts.len());
             let is_full = self.state.vhost_ids.len() >= max as usize;
@@ -156,9 +156,9 @@ impl Engine {
                 return Err(Refusal::LimitReached { limit: format!("virtual hosts ({max})") });
             };
             let mut bytes = next.to_le_bytes().to_vec();
-            record::put_text(&mut bytes, &name);
+            record::put_text(&mut bytes, name);
             record::append(turn.log, record::VHOST_PUT, &bytes);
-            self.state.put_vhost(VhostId(next), Bytes::copy_from_slice(&name));
+            self.state.put_vhost(VhostId(next), Bytes::copy_from_slice(name));
             self.state.changed = turn.log.next_lsn();
         }
         turn.reply(asker, self.state.changed, Reply::Done);

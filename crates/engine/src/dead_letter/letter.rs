@@ -83,7 +83,7 @@ impl Death<'_> {
             let text = |name: &[u8]| table::find(past, name).and_then(|value| value.as_text());
             let (queue, reason) = (text(b"queue"), text(b"reason"));
             if queue == Some(self.queue) && reason == Some(self.reason.word()) {
-                first = first.or(Some(counted_again(past)));
+                first = first.or_else(|| Some(counted_again(past)));
                 continue;
             }
             put_value(&mut others, Value::Table(past));
@@ -100,7 +100,9 @@ impl Death<'_> {
     fn entry(&self, message: &MessageRef<'_>, list: &Properties<'_>, keys: &[Bytes]) -> Vec<u8> {
         let mut all_keys = Vec::new();
         put_value(&mut all_keys, Value::Text(message.routing_key));
-        keys.iter().for_each(|key| put_value(&mut all_keys, Value::Text(key)));
+        for key in keys {
+            put_value(&mut all_keys, Value::Text(key));
+        }
         let mut entry = Vec::new();
         put_field(&mut entry, b"count", Value::Int(1));
         put_field(&mut entry, b"reason", Value::Text(self.reason.word()));
@@ -167,7 +169,7 @@ fn raw_fields(content: &[u8]) -> Vec<(&[u8], &[u8])> {
 }
 
 /// The tables in an array, other items left out.
-fn tables<'a>(value: Option<Value<'a>>) -> impl Iterator<Item = &'a [u8]> {
+fn tables(value: Option<Value<'_>>) -> impl Iterator<Item = &[u8]> {
     let content = if let Some(Value::Array(content)) = value { content } else { &[] };
     table::items(content)
         .filter_map(|item| if let Value::Table(it) = item { Some(it) } else { None })

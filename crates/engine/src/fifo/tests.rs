@@ -52,7 +52,7 @@ fn a_short_line_reuses_its_tail() {
         line.pop();
         line.pop();
     }
-    assert!(line.is_empty() && line.chunks.is_empty());
+    assert!(line.peek().is_none() && line.chunks.is_empty());
     assert!(line.tail.capacity() <= 64, "{}", line.tail.capacity());
 }
 
@@ -127,7 +127,7 @@ proptest! {
                     line = Fifo::thaw(line.freeze()).unwrap();
                 }
             }
-            prop_assert_eq!(line.is_empty(), naive.ready.is_empty());
+            prop_assert_eq!(line.peek().is_none(), naive.ready.is_empty());
         }
         let expected: Vec<_> =
             naive.ready.iter().map(|(seq, it)| (*seq, it.0, it.1, it.2)).collect();

@@ -5,12 +5,12 @@ use model::QueueKind;
 use model::table::{self, Value, put_field, put_value};
 
 /// Queue `q` whose dead letters go to queue `dead`.
-fn mourned(world: &mut World, options: QueueOptions) {
+fn mourned(world: &mut World, options: &QueueOptions) {
     world.durable("dead");
     let options = QueueOptions {
         dead_letter_exchange: Some(Bytes::new()),
         dead_letter_routing_key: Some("dead".into()),
-        ..options
+        ..options.clone()
     };
     world.declare("q", durable(options));
 }
@@ -35,7 +35,7 @@ fn deaths(seen: &Seen) -> Vec<(String, String, i64)> {
 #[test]
 fn a_rejected_message_moves_in_one_group() {
     let mut world = World::new();
-    mourned(&mut world, QueueOptions::default());
+    mourned(&mut world, &QueueOptions::default());
     world.put("q", "x");
     let tag = world.get("q").unwrap().tag;
     let before = world.tape.records.len();
@@ -61,7 +61,7 @@ fn a_rejected_message_moves_in_one_group() {
 #[test]
 fn until_it_is_read_a_dead_message_is_still_in_its_queue() {
     let mut world = World::new();
-    mourned(&mut world, QueueOptions::default());
+    mourned(&mut world, &QueueOptions::default());
     world.put("q", "x");
     let tag = world.get("q").unwrap().tag;
     world.serves_reads = false;
@@ -76,7 +76,7 @@ fn until_it_is_read_a_dead_message_is_still_in_its_queue() {
 #[test]
 fn a_condemned_message_of_a_commit_dies_after_a_restart_too() {
     let mut world = World::new();
-    mourned(&mut world, QueueOptions::default());
+    mourned(&mut world, &QueueOptions::default());
     world.put("q", "x");
     let tag = world.get("q").unwrap().tag;
     world.serves_reads = false;
@@ -155,7 +155,7 @@ fn a_cycle_without_a_rejection_ends() {
 #[test]
 fn expiration_is_removed_and_remembered_and_other_headers_stay_exact() {
     let mut world = World::new();
-    mourned(&mut world, QueueOptions::default());
+    mourned(&mut world, &QueueOptions::default());
     let mut headers = Vec::new();
     // `I`, a 32-bit integer: must not come back as a 64-bit one.
     headers.extend_from_slice(b"\x01nI\x00\x00\x00\x07");
@@ -192,7 +192,7 @@ fn expiration_is_removed_and_remembered_and_other_headers_stay_exact() {
 fn a_message_that_comes_back_too_often_dies() {
     let mut world = World::new();
     let kind = QueueKind::Quorum;
-    mourned(&mut world, QueueOptions { delivery_max: Some(2), kind, ..QueueOptions::default() });
+    mourned(&mut world, &QueueOptions { delivery_max: Some(2), kind, ..QueueOptions::default() });
     world.put("q", "x");
     for expected in [None, Some(1), Some(2)] {
         let seen = world.get("q").unwrap();
@@ -208,7 +208,7 @@ fn the_default_limit_never_drops_silently() {
     let mut world = World::new();
     let options = QueueOptions { kind: QueueKind::Quorum, ..QueueOptions::default() };
     world.declare("lone", durable(options.clone()));
-    mourned(&mut world, options);
+    mourned(&mut world, &options);
     for queue in ["lone", "q"] {
         world.put(queue, "x");
         for _ in 0..21 {
@@ -243,7 +243,7 @@ fn volatile_queues_dead_letter_too() {
 #[test]
 fn thousands_expire_without_thousands_of_reads_at_once() {
     let mut world = World::new();
-    mourned(&mut world, QueueOptions { message_ttl_ms: Some(10), ..QueueOptions::default() });
+    mourned(&mut world, &QueueOptions { message_ttl_ms: Some(10), ..QueueOptions::default() });
     for index in 0..10_000 {
         world.put("q", &index.to_string());
     }

@@ -4,10 +4,9 @@ use super::*;
 
 fn ask_for_replies(world: &mut World, session: SessionId) -> Bytes {
     let request = Consume { no_ack: true, ..consume("amq.rabbitmq.reply-to", 8) };
-    match world.ask(session, Request::Consume(Box::new(request))) {
-        Reply::Queue { name, .. } => name,
-        other => panic!("{other:?}"),
-    }
+    let reply = world.ask(session, Request::Consume(Box::new(request)));
+    let Reply::Queue { name, .. } = reply else { panic!("{reply:?}") };
+    name
 }
 
 #[test]

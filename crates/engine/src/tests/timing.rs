@@ -185,7 +185,7 @@ fn celerys_ladder_is_one_timer() {
         world.exchange(&name(level), ExchangeKind::Topic);
     }
     for level in 0..28_usize {
-        let below = level.checked_sub(1).map_or("celery_delayed_delivery".to_owned(), name);
+        let below = if level == 0 { "celery_delayed_delivery".to_owned() } else { name(level - 1) };
         let ttl = 1000 << level;
         let options = QueueOptions {
             message_ttl_ms: Some(ttl),
