@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | 0 | 4096 | file head, see `layout.rs` |
 //! | 4096 | n | entries by position: position (u64), then the record's frame as it was in the log |
-//! | index offset | 16 each | index: position (u64) and offset (u64) of the first entry of each run |
+//! | index offset | 16 each | index: position (u64), offset (u64) of the first entry of each run |
 //!
 //! A run is about 64 KiB of entries. The head is written last; the file gets its name when it is
 //! durable. The range in the head may be wider than the entries: what is not there is dead.
