@@ -3,6 +3,8 @@
 
 use std::{io, process::ExitCode};
 
+use replica::Startup;
+
 use crate::output;
 
 /// The exit codes, one line each, for the end of the help.
@@ -35,14 +37,23 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 
 fn code_of(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<journal::Fault>() {
-            return STORAGE;
-        }
         if cause.is::<Usage>() {
             return USAGE;
         }
+        match (cause.downcast_ref::<journal::Fault>(), cause.downcast_ref::<Startup>()) {
+            (Some(fault), _) | (None, Some(Startup::Journal(fault))) => {
+                return code_of_fault(fault);
+            }
+            (None, Some(Startup::Read { .. } | Startup::Engine(_))) => return STORAGE,
+            (None, None) => {}
+        }
     }
     FAILED
+}
+
+/// A directory that another process uses is no fault of the storage.
+const fn code_of_fault(fault: &journal::Fault) -> u8 {
+    if matches!(fault, journal::Fault::Locked { .. }) { FAILED } else { STORAGE }
 }
 
 /// Exit code 2 for a command that has said already what is wrong.
@@ -61,6 +72,21 @@ mod tests {
         let usage = Err::<(), _>(Usage("no".into())).context("while starting").unwrap_err();
         assert_eq!(code_of(&usage), USAGE);
         assert_eq!(code_of(&anyhow::anyhow!("x")), FAILED);
+    }
+
+    #[test]
+    fn a_storage_fault_is_told_from_a_directory_in_use() {
+        let damaged = || journal::Fault::Damaged {
+            file: "log".into(),
+            offset: 1,
+            last_good: model::Lsn(2),
+            detail: "checksum",
+        };
+        let locked = journal::Fault::Locked { dir: "data".into(), pid: 1 };
+        assert_eq!(code_of(&anyhow::Error::new(damaged())), STORAGE);
+        let starting = anyhow::Error::new(Startup::Journal(damaged())).context("while starting");
+        assert_eq!(code_of(&starting), STORAGE);
+        assert_eq!(code_of(&anyhow::Error::new(Startup::Journal(locked))), FAILED);
     }
 
     #[test]

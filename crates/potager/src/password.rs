@@ -67,7 +67,8 @@ pub(crate) fn obtain(file: Option<&Path>, is_new: bool) -> anyhow::Result<Vec<u8
     };
     let password = without_line_end(&text);
     if password.is_empty() {
-        bail!("the password is empty; type one, pipe one in, or use --password-file");
+        let flag = if is_new { "--password-file" } else { "--user-password-file" };
+        bail!("the password is empty; type one, pipe one in, or use {flag}");
     }
     Ok(password.to_vec())
 }

@@ -194,7 +194,8 @@ fn users_and_vhosts_of_a_running_server() {
     good(&server.http(&["users", "add", "ann", "--tags", "monitoring"], "first\n"));
     good(&server.amqp_as("ann:first", &["publish", "--declare", "--queue", "q", "x"]));
     good(&server.http(&["users", "passwd", "ann"], "second\n"));
-    bad(&server.amqp_as("ann:first", &["get", "q"]));
+    let message = bad(&server.amqp_as("ann:first", &["get", "q"]));
+    assert!(message.contains("log in as 'ann'") && message.contains("users add"), "{message}");
     assert_eq!(good(&server.amqp_as("ann:second", &["get", "q"])), "x\n");
     let users = good(&server.http(&["users", "list", "--json"], ""));
     assert!(users.contains(r#"{"name":"ann","tags":["monitoring"]}"#), "{users}");
@@ -260,6 +261,27 @@ fn the_first_screen_names_every_door_and_what_to_type() {
     assert!(log.contains(&format!("listening: amqp {}", server.amqp)), "{log}");
     assert!(log.contains(&format!("listening: http {}", server.http)), "{log}");
     assert!(log.contains("next: celery") && log.contains("IN MEMORY ONLY"), "{log}");
+}
+
+#[test]
+fn a_damaged_log_is_exit_code_3_and_a_directory_in_use_is_1() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let data = dir.path().join("data");
+    let second = ["serve", "--amqp", "off", "--http", "off", "--data-dir", data.to_str().unwrap()];
+    assert!(bad(&potager(&second, "")).contains("in use by process"));
+    good(&server.amqp(&["publish", "--declare", "--queue", "q", "one"]));
+    assert_eq!(server.stop(), 0);
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = std::fs::read(&path).unwrap();
+        for byte in bytes.iter_mut().take(1 << 16) {
+            *byte ^= 0x5a;
+        }
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let output = potager(&second, "");
+    assert_eq!(output.status.code(), Some(3), "{:?}", texts(&output));
 }
 
 #[test]

@@ -8,9 +8,9 @@ use indicatif::ProgressBar;
 use model::{Properties, properties::Property};
 use serde_json::{Value, json};
 
-use super::URL_HELP;
+use super::amqp::{self, URL_HELP};
 use crate::{
-    client::{Address, Client, Delivery},
+    client::{Address, Delivery},
     output,
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut client = Client::connect(&args.url)?;
+    let mut client = amqp::connect(&args.url)?;
     let progress =
         if args.count > 1 { ProgressBar::new(args.count) } else { ProgressBar::hidden() };
     let mut count = 0;

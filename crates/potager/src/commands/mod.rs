@@ -1,6 +1,7 @@
 //! One file per command: its arguments and what it does. Parsing and the list of commands stand in
 //! `cli.rs`; what a server is made of in `serve/`.
 
+mod amqp;
 pub(crate) mod api;
 pub(crate) mod bench;
 pub(crate) mod check_config;
@@ -15,6 +16,3 @@ pub(crate) mod serve;
 pub(crate) mod users;
 pub(crate) mod version;
 pub(crate) mod vhosts;
-
-/// Help of `--url` where it names an AMQP server.
-const URL_HELP: &str = "The server, as in amqp://ann:secret@host:5672/vhost; parts may be left out";

@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use model::properties::{Builder, Property};
 use serde_json::json;
 
-use super::URL_HELP;
+use super::amqp::{self, URL_HELP};
 use crate::{
     client::{Address, Client, Event, Message, QueueSpec},
     output,
@@ -83,7 +83,7 @@ struct Counts {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut client = Client::connect(&args.url)?;
+    let mut client = amqp::connect(&args.url)?;
     if let (true, Some(queue)) = (args.declare, &args.queue) {
         client.declare_queue(&QueueSpec {
             name: queue,
