@@ -248,6 +248,10 @@ impl Connection {
                 Code::UnexpectedFrame,
                 format!("type {}, all octets = <<>>", head.kind),
             )),
+            codec::METHOD | codec::HEADER | codec::BODY if head.channel != 0 => {
+                let text = format!("type {}: the connection is not open", head.kind);
+                Err(frame_failure(Code::UnexpectedFrame, text))
+            }
             _ => Err(frame_failure(
                 Code::FrameError,
                 format!("type {} on channel {}: unknown_frame", head.kind, head.channel),
@@ -413,6 +417,10 @@ impl Stop {
 }
 
 /// Reads a method or says what `RabbitMQ` says. Source: observed, `RabbitMQ` 3.10.8.
+///
+/// Deviation(AMQP-006): what cannot be decoded is named, not repeated octet by octet; an unknown
+/// method is 503, a malformed table or property list 502, where `RabbitMQ` says 501 or 541 or
+/// drops the connection without a word.
 fn parsed(payload: &[u8]) -> Result<Method<'_>, Failure> {
     Method::parse(payload).map_err(|error| {
         let cause = match *payload {

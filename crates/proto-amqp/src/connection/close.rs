@@ -57,7 +57,13 @@ impl Connection {
             }
             _ => {}
         }
-        let failure = map::refusal(refusal, &self.login.vhost).because_of(ask.cause());
+        let failure = match (ask, refusal) {
+            (Ask::Commit, Refusal::LimitReached { .. }) => {
+                map::precondition("partial tx completion")
+            }
+            _ => map::refusal(refusal, &self.login.vhost),
+        };
+        let failure = failure.because_of(ask.cause());
         if failure.code.is_hard() {
             return Err(failure.into());
         }

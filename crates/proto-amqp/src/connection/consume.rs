@@ -30,6 +30,9 @@ pub(super) struct Settlement {
 
 impl Connection {
     /// A method of the class basic, but for publish, on an open channel.
+    ///
+    /// Deviation(AMQP-010): every `basic.qos`, whichever its global bit, takes effect on the
+    /// channel's live consumers at once.
     pub(super) fn on_basic_class(
         &mut self,
         number: u16,

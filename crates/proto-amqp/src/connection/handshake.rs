@@ -25,6 +25,8 @@ pub(super) const UNKNOWN_FRAME_MAX: u32 = 8192;
 /// Most bytes before login.
 pub(super) const UNKNOWN_BYTES_MAX: u32 = 64 * 1024;
 /// The header of AMQP 0-9, which some old clients send.
+///
+/// Deviation(AMQP-014): the header of AMQP 0-8 is refused.
 const OLD_PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x01\x01\0\x09";
 /// Login mechanisms, in the order of preference.
 const MECHANISMS: &[u8] = b"PLAIN AMQPLAIN";
@@ -197,7 +199,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes over what the client chose. Source of the texts: observed, `RabbitMQ` 3.10.8.
+    /// Takes over what the client chose.
+    ///
+    /// Deviation(AMQP-013): a frame-max down to 4096 is accepted, as before `RabbitMQ` 4.1.
     fn tune(&mut self, channel_max: u16, frame_max: u32, heartbeat_s: u16) -> Result<(), Failure> {
         let options = &self.options;
         let channel_max = chosen("channel_max", channel_max.into(), options.channel_max.into())?;

@@ -246,6 +246,9 @@ impl Connection {
     }
 
     /// Source of the text: `RabbitMQ` 3.13, `rabbit_channel.erl`.
+    ///
+    /// Deviation(AMQP-015): a message that is too large is refused at its header, before its body
+    /// has come.
     fn check_size(&self, bytes: u64) -> Result<(), Failure> {
         let max = self.options.limits.message_bytes_max;
         if bytes > u64::from(max) {

@@ -103,6 +103,8 @@ impl Connection {
         Ok(Request::DeleteExchange { name, if_unused })
     }
 
+    /// Deviation(AMQP-011): a queue that is neither durable nor exclusive is accepted, as before
+    /// `RabbitMQ` 4.3.
     fn declare_queue(&mut self, number: u16, method: &Method<'_>) -> Result<Request, Failure> {
         let &Method::QueueDeclare {
             queue,
@@ -132,7 +134,9 @@ impl Connection {
         let options = map::queue_options(&name, &self.login.vhost, arguments)?;
         self.remember_queue(number, &name);
         let spec = QueueSpec {
-            is_durable: durable,
+            // An exclusive queue never outlives its connection.
+            // Source: observed, `RabbitMQ` 3.10.8.
+            is_durable: durable && !exclusive,
             is_exclusive: exclusive,
             is_auto_delete: auto_delete,
             options,

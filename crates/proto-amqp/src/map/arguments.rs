@@ -180,10 +180,9 @@ fn queue_kind(place: Place<'_>, value: &Value<'_>) -> Result<QueueKind, Failure>
         b"classic" => Ok(QueueKind::Classic),
         b"quorum" => Ok(QueueKind::Quorum),
         // Deviation(AMQP-002): streams are not queues here; the declaration is refused.
-        b"stream" => Err(Failure::new(
-            Code::NotImplemented,
-            format!("{}: streams are not available over AMQP 0-9-1", place.printed()),
-        )),
+        b"stream" => {
+            Err(place.invalid("x-queue-type", "streams are not available over AMQP 0-9-1"))
+        }
         other => Err(place.invalid(
             "x-queue-type",
             &format!("\"unsupported queue type '{}'\"", printable(other)),
@@ -202,6 +201,9 @@ fn delivery_max(place: Place<'_>, value: &Value<'_>) -> Result<Option<u32>, Fail
 
 /// Arguments that mean nothing here but whose types are checked, so that a typing error shows
 /// itself as it does elsewhere.
+///
+/// Deviation(AMQP-012): the words that these arguments may carry elsewhere (`x-queue-mode`,
+/// `x-queue-version`, `x-dead-letter-strategy` ...) are neither checked nor obeyed.
 fn check_ignored(place: Place<'_>, argument: &[u8], value: &Value<'_>) -> Result<(), Failure> {
     let word = match argument {
         b"x-queue-mode" => "x-queue-mode",
@@ -296,8 +298,9 @@ pub(crate) fn check_binding(arguments: &[u8]) -> Result<(), Failure> {
             printable(other)
         ))),
         Some(value) => Err(precondition(format!(
-            "Invalid x-match field type {}; expected longstr",
-            kind_name(&value)
+            "Invalid x-match field type {} (value {}); expected longstr",
+            kind_name(&value),
+            value.as_integer().map_or_else(|| "..".to_owned(), |number| number.to_string())
         ))),
     }
 }

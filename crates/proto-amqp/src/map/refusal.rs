@@ -10,6 +10,7 @@ pub(crate) fn refusal(refusal: &Refusal, vhost: &[u8]) -> Failure {
     let vhost = printable(vhost);
     match refusal {
         Refusal::NotFound { noun, name } => not_found(*noun, &printable(name), &vhost),
+        Refusal::Inequivalent { name, argument: "exclusive", .. } => locked(name, &vhost),
         Refusal::Inequivalent { noun, name, argument, received, current } => {
             let is_plain = received != "none" && current != "none";
             let (received, current) = (shown(received, is_plain), shown(current, is_plain));
@@ -20,15 +21,7 @@ pub(crate) fn refusal(refusal: &Refusal, vhost: &[u8]) -> Failure {
                 printable(name),
             ))
         }
-        Refusal::Locked { queue } => Failure::new(
-            Code::ResourceLocked,
-            format!(
-                "cannot obtain exclusive access to locked queue '{}' in vhost '{vhost}'. It could \
-                 be originally declared on another connection or the exclusive property value does \
-                 not match that of the original declaration.",
-                printable(queue)
-            ),
-        ),
+        Refusal::Locked { queue } => locked(queue, &vhost),
         Refusal::InUse { noun, name } => {
             precondition(format!("{} '{}' in vhost '{vhost}' in use", noun.word(), printable(name)))
         }
@@ -55,6 +48,16 @@ pub(crate) fn refusal(refusal: &Refusal, vhost: &[u8]) -> Failure {
         Refusal::Unavailable { reason } => precondition(*reason),
         Refusal::NotOpen => Failure::new(Code::ChannelError, "expected 'channel.open'"),
     }
+}
+
+fn locked(queue: &[u8], vhost: &str) -> Failure {
+    let text = format!(
+        "cannot obtain exclusive access to locked queue '{}' in vhost '{vhost}'. It could be \
+         originally declared on another connection or the exclusive property value does not match \
+         that of the original declaration.",
+        printable(queue)
+    );
+    Failure::new(Code::ResourceLocked, text)
 }
 
 fn not_found(noun: Noun, name: &str, vhost: &str) -> Failure {
