@@ -140,6 +140,7 @@ def connection_open(vhost: str = "/") -> bytes:
 
 CHANNEL_OPEN = method(1, 20, 10, short(""))
 FLOW_ON = method(1, 20, 20, b"\x01")
+PROBE = method(1, 40, 20, b"\x00\x00" + short("conf-never-declared") + b"\x00")
 SELECT_CONFIRM = method(1, 85, 10, b"\x00")
 SELECT_TX = method(1, 90, 10)
 COMMIT = method(1, 90, 20)
@@ -222,10 +223,11 @@ class Raw:
     def outcome(self, probe: bool = True) -> str:
         """What became of it: closed, connection:CODE, channel:CODE, alive or silent.
 
-        `probe` sends channel.flow on channel 1, whose reply proves that the channel lives.
+        `probe` deletes an exchange that never was, on channel 1: the reply of this idempotent method proves
+        that the channel lives and that everything before has been dealt with.
         """
         if probe:
-            self.send(FLOW_ON)
+            self.send(PROBE)
         deadline = time.monotonic() + READ_LIMIT_S
         try:
             while time.monotonic() < deadline:
@@ -243,7 +245,7 @@ class Raw:
                     code = struct.unpack(">H", payload[4:6])[0]
                     self.text = payload[7:7 + payload[6]].decode(errors="replace")
                     return f"{'connection' if verb[0] == 10 else 'channel'}:{code}"
-                if verb == (20, 21):
+                if verb == (40, 21):
                     return "alive"
         except TimeoutError:
             pass

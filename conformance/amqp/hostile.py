@@ -15,7 +15,7 @@ from conftest import PID, PORT, KIND, parameters
 from harness.server import rss_bytes
 
 # Whatever one hostile peer sends, the server must not grow by more than this.
-GROWTH_BYTES_MAX = 128 << 20
+GROWTH_BYTES_MAX = 192 << 20
 CANARY = "conf-canary"
 
 

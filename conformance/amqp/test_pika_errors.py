@@ -257,9 +257,6 @@ CONNECTION_ERRORS = {
     "flow off": (lambda b: b.channel.flow(False), 540, ("NOT_IMPLEMENTED - active=false",)),
     "consumer tag used twice": (lambda b: b.same_tag_twice(), 530,
                                 ("NOT_ALLOWED - attempt to reuse consumer tag 'same'",)),
-    "unknown exchange type":
-        (lambda b: b.channel.exchange_declare(b.name(), "no-such-type"), 503,
-         ("COMMAND_INVALID", "exchange type 'no-such-type'")),
     "channel opened twice": (lambda b: b.raw(spec.Channel.Open()), 504,
                              ("CHANNEL_ERROR - second 'channel.open' seen",)),
 }
@@ -309,6 +306,14 @@ def test_connection_error(bench, connect, case):
     for word in words:
         assert word in raised.value.reply_text
     assert connect().channel().is_open
+
+
+def test_unknown_exchange_type(bench):
+    """3.10 closes the connection with 503, 4.x the channel with 406; both name the type."""
+    with pytest.raises((ChannelClosedByBroker, ConnectionClosedByBroker)) as raised:
+        bench.channel.exchange_declare(bench.name(), "no-such-type")
+    assert raised.value.reply_code in (406, 503)
+    assert "exchange type 'no-such-type'" in raised.value.reply_text
 
 
 @pytest.mark.potager_only("RabbitMQ 3.10 permits it for classic queues; 4.x refuses")
