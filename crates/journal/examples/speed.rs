@@ -109,7 +109,8 @@ impl Rig {
         }
         let (taken, after) = (start.elapsed(), self.journal.stats());
         println!(
-            "{what}: {:.0} records/s, {} per commit, {:.2} us CPU each, {waits} waits, sync p50 < {} us p99 < {} us",
+            "{what}: {:.0} records/s, {} per commit, {:.2} us CPU each, {waits} waits, \
+             sync p50 < {} us p99 < {} us",
             count as f64 / taken.as_secs_f64(),
             count as u64 / (after.commits - before.commits).max(1),
             (self::cpu() - cpu) * 1e6 / count as f64,
