@@ -9,6 +9,7 @@ mod compat;
 mod conform;
 mod crash;
 mod fix;
+mod instructions;
 mod metadata;
 mod step;
 mod test;
@@ -64,6 +65,12 @@ enum Command {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Count instructions per message under Callgrind and hold them against the budget
+    Instructions {
+        /// Write what was found into the budget
+        #[arg(long)]
+        update: bool,
+    },
     /// Collect the tagged deviations of the front doors into COMPAT.md
     Compat {
         /// Write nothing; fail when COMPAT.md is out of date
@@ -93,6 +100,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Test { package, rest } => test::run(&workspace, package.as_deref(), &rest),
         Command::Conform { rest } => conform::run(&workspace, &rest),
         Command::Crash { kills, rest } => crash::run(&workspace, kills, &rest),
+        Command::Instructions { update } => instructions::run(&workspace, update),
         Command::Compat { check } => compat::run(&workspace, check),
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::step::{Step, Tally};
 use crate::workspace::Workspace;
-use crate::{compat, conform, crash, tidy};
+use crate::{compat, conform, crash, instructions, tidy};
 
 /// Runs all steps; false when one failed.
 pub(crate) fn run(workspace: &Workspace, quick: bool) -> bool {
@@ -48,6 +48,8 @@ fn slow_steps(workspace: &Workspace, tally: &mut Tally) {
     let is_built = tally.step(workspace, &conform::release_build());
     if is_built {
         tally.count("crash", crash::repeat(), || crash::for_verify(workspace));
+        let repeat = "cargo x instructions".to_owned();
+        tally.count("instructions", repeat, || instructions::run(workspace, false));
     } else {
         tally.missed("crash", crash::repeat());
     }

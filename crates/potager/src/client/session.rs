@@ -254,11 +254,6 @@ impl Client {
         self.say(&Method::BasicAck { delivery_tag: tag, multiple: is_multiple });
     }
 
-    /// Gives one delivery back, into its queue or (without requeue) away.
-    pub(crate) fn nack(&mut self, tag: u64, is_requeued: bool) {
-        self.say(&Method::BasicNack { delivery_tag: tag, multiple: false, requeue: is_requeued });
-    }
-
     /// From now on publishes and acknowledgements take effect at [`Client::tx_commit`].
     pub(crate) fn tx_select(&mut self) -> Result<(), Fault> {
         self.say(&Method::TxSelect {});
