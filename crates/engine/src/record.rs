@@ -87,8 +87,8 @@ impl<'a> Head<'a> {
     /// Reads a message record.
     pub(crate) fn read(payload: &'a [u8]) -> Option<Self> {
         let (fixed, mut rest) = payload.split_first_chunk::<FIXED>()?;
-        let [flags, priority, v0, v1, exchange, key, _, _, p0, p1, p2, p3, t0, t1, t2, t3, at @ ..] =
-            *fixed;
+        let [flags, priority, v0, v1, exchange, key, _, _, lengths @ ..] = *fixed;
+        let [p0, p1, p2, p3, t0, t1, t2, t3, at @ ..] = lengths;
         let ttl = if flags & HAS_TTL == 0 { None } else { Some(take_u64(&mut rest)?) };
         let due = if flags & HAS_DUE == 0 { None } else { Some(take_u64(&mut rest)?) };
         let targets = u32::from_le_bytes([t0, t1, t2, t3]) as usize;

@@ -3,6 +3,7 @@
 mod commits;
 mod consumers;
 mod dead_letters;
+mod fixtures;
 mod histories;
 mod model_check;
 mod queues;

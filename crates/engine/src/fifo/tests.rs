@@ -1,3 +1,6 @@
+//! The line of entries against an ordered map: order, places of returned entries, coded size, and
+//! that a frozen line thaws into the same one. What queues do with lines is tested from outside.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

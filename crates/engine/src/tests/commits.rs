@@ -1,4 +1,5 @@
-//! All or nothing: acknowledge the input, publish what comes next, in one group.
+//! All or nothing: acknowledge the input, publish what comes next, in one group of records; and
+//! what makes a commit be refused without leaving a trace.
 
 use super::*;
 

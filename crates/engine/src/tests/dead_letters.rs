@@ -1,4 +1,5 @@
-//! Where rejected, expired and surplus messages go, and what their headers say.
+//! Where rejected, expired and surplus messages go, what their headers say, and that a crash in
+//! between neither loses nor doubles one.
 
 use super::*;
 use model::QueueKind;

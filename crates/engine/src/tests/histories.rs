@@ -119,6 +119,7 @@ impl Run {
         self.world.send(SESSIONS[session], 1, request);
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the other half stands below")]
     fn act(&mut self, act: &Act) {
         match *act {
             Act::Declare { name, shape: index } => {
@@ -163,6 +164,7 @@ impl Run {
         }
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the other half stands above")]
     fn act_on_deliveries(&mut self, act: &Act) {
         match *act {
             Act::Consume { session, name, no_ack } => {

@@ -1,4 +1,5 @@
-//! Limits, exclusive and auto-delete queues, deleting and purging.
+//! Queues as a whole: limits and what happens at them, exclusive and auto-delete queues, deleting
+//! and purging. Expiry is `timing.rs`.
 
 use super::*;
 use model::Overflow;

@@ -1,4 +1,5 @@
-//! What a restart finds: topology, users, virtual hosts; snapshots; damage.
+//! What a restart finds: topology, users, virtual hosts; snapshots with the records behind them;
+//! damage that is named; which records of the log are still needed.
 
 use super::*;
 

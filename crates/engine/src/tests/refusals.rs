@@ -1,4 +1,5 @@
-//! Everything that can be refused, and what a refusal does to a channel.
+//! Everything that can be refused, in what words, and what a refusal does to a strict channel.
+//! Refused commits stand in `commits.rs`.
 
 use super::*;
 use model::Noun;

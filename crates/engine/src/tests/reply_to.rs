@@ -1,4 +1,5 @@
-//! Direct reply-to: answers without a queue.
+//! Direct reply-to: answers that go straight to the asker, through no queue and no log, and what
+//! happens when the asker is gone.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! The narrow road: declare, publish, confirm, consume, acknowledge, return.
+//! The narrow road: declare, publish, confirm, consume, acknowledge, return; which records that
+//! makes and what each output waits for.
 
 use super::*;
 
