@@ -28,6 +28,9 @@ use crate::worker::{JOBS_MAX, Link};
 /// Fetches at the background worker at a time; a job and its answer must still fit.
 const FETCHES_SENT_MAX: usize = JOBS_MAX / 2;
 
+/// Publishes wait when less than this has a place without background work.
+const ROOM_MARGIN: u64 = 1024 * 1024;
+
 /// What [`Journal::poll`] collected.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -377,7 +380,7 @@ impl Journal {
             return Room::Full;
         }
         let uncommitted = self.uncommitted_bytes() as u64;
-        let margin = self.options.block_bytes_max();
+        let margin = self.options.block_bytes_max().min(ROOM_MARGIN);
         let ever = self.ring.room_ever().saturating_sub(uncommitted);
         let now = self.ring.room_now().saturating_sub(uncommitted);
         if ever < self.ring.reserve() || now < margin { Room::Wait } else { Room::Free }

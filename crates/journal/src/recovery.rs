@@ -18,13 +18,17 @@ use crate::checkpoint::Checkpoint;
 use crate::fault::Fault;
 use crate::files::{Directory, UNFINISHED, number};
 use crate::layout::{BLOCK_HEAD, BlockHead, Frame, PAGE, size};
-use crate::options::Options;
+use crate::options::{Durability, Options};
 use crate::places::Places;
 use crate::reader::Reader;
 use crate::record::Replayed;
 use crate::segment::{self, Plan, Segment};
 use crate::survivor::{self, Survivor};
 
+/// The very first segment is short: filling it with zeros takes a few milliseconds at start, and
+/// the background has the next one ready before it is full. Writing to space that is allocated but
+/// was never written costs a journal commit of the file system each time.
+const FIRST_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes read at a time while looking for witnesses.
 const WITNESS_STEP: usize = 128 * 1024;
 
@@ -132,8 +136,10 @@ pub(crate) fn recover(
         if let Some(checkpoint) = &checkpoint {
             return Err(checkpoint.orphaned());
         }
-        let plan =
-            Plan { sequence: 1, salt: salt(1), bytes: options.segment_bytes, fill_pace: None };
+        let bytes = options.segment_bytes.min(FIRST_BYTES);
+        // Its zeros become durable with its head, in one sync.
+        let fill_pace = (options.durability != Durability::Memory).then_some(u64::MAX);
+        let plan = Plan { sequence: 1, salt: salt(1), bytes, fill_pace };
         segments.push(Arc::new(segment::prepare(dir, plan, &mut || ())?));
     }
     let mut scan = Scan::new(floor);

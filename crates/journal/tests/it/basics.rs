@@ -265,3 +265,32 @@ fn settings_out_of_range_are_named() {
     let refused = open_with(&disk, bad);
     assert!(matches!(refused, Err(Fault::Setting { name: "segment_bytes", .. })), "{refused:?}");
 }
+
+#[test]
+fn a_record_larger_than_the_short_first_segment_waits_for_the_second() {
+    let disk = FaultyDisk::new();
+    let large = Options { segment_bytes: 8 << 20, ..options() };
+    let (mut journal, _) = open_with(&disk, large.clone()).expect("open");
+    record(1, false, b"small", &mut journal).expect("append");
+    commit(&mut journal).expect("commit");
+    let huge = payload(1, 6 << 20);
+    let lsn = record(2, false, &huge, &mut journal).expect("append");
+    commit(&mut journal).expect("nothing is ready yet");
+    assert_eq!(journal.durable(), lsn);
+    assert_eq!(journal.room(), Room::Wait);
+    settle_ring(&mut journal);
+    commit(&mut journal).expect("commit");
+    assert_eq!(journal.durable(), journal.next_lsn());
+    drop(journal);
+    let (mut journal, recovery) = open_with(&disk, large).expect("reopen");
+    assert_eq!(replay(&recovery)[1].payload, huge);
+    assert_eq!(fetch(&mut journal, &[lsn]).expect("fetch")[0].1, Some((2, huge)));
+    // The short one is not used again.
+    for number in 0..60 {
+        record(3, false, &payload(number, 1 << 20), &mut journal).expect("append");
+        commit(&mut journal).expect("commit");
+        settle_ring(&mut journal);
+    }
+    assert!(journal.stats().segments <= 5);
+    assert_eq!(journal.durable(), journal.next_lsn());
+}
