@@ -1,4 +1,5 @@
-//! Named limits that doors and engine share, with their defaults.
+//! Named limits that doors and engine share, with their defaults. Lives here: the numbers. Not
+//! here: how an operator changes them (`config`), who checks them (whoever creates the thing).
 
 /// Longest name of anything (exchange, queue, routing key): one length byte.
 pub const NAME_BYTES_MAX: usize = 255;

@@ -56,7 +56,7 @@ pub enum QueueKind {
     /// `classic`, and the default.
     #[default]
     Classic,
-    /// `quorum`: shows `x-delivery-count`, default delivery limit 20 when dead letters go somewhere.
+    /// `quorum`: shows `x-delivery-count`; delivery limit 20 when dead letters go somewhere.
     Quorum,
 }
 

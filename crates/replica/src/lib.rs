@@ -12,10 +12,12 @@ mod log;
 mod mailbox;
 mod node;
 mod recovery;
+mod tally;
 mod upkeep;
 
 pub use alarm::Alarm;
 pub use clock::Entropy;
 pub use engine::{Login, SessionInfo};
-pub use node::{Commit, Node, Tally};
+pub use node::{Commit, Node};
 pub use recovery::{Options, Recovered, Startup};
+pub use tally::Tally;

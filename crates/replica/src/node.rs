@@ -7,13 +7,14 @@ use std::rc::Rc;
 
 use engine::{Effects, Engine, Handout, Login, Place, Push, Read, Resume, SessionInfo};
 use journal::{Fault, Room};
-use model::{Delivery, Envelope, Event, Lsn, Millis, Op, Output, Reply, Request, SessionId};
+use model::{Delivery, Envelope, Event, Lsn, Millis, Output, Reply, SessionId};
 
 use crate::alarm::{Alarm, Alarms};
 use crate::clock::{Clock, Entropy};
 use crate::cold;
 use crate::log::CommitLog;
 use crate::mailbox::{Item, Mailbox, Mailboxes, post};
+use crate::tally::Tally;
 use crate::upkeep::Upkeep;
 
 /// Uncommitted log bytes above which publishers are not read from.
@@ -44,27 +45,6 @@ pub struct Node {
     pub(crate) upkeep: Upkeep,
     is_congested: bool,
     tally: Tally,
-}
-
-/// What passed through the pipeline since the start of the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Sessions opened.
-    pub sessions: u64,
-    /// Messages submitted for routing, those of commits included.
-    pub published: u64,
-    /// Confirms handed to publishers.
-    pub confirmed: u64,
-    /// Publishes refused by a full queue.
-    pub rejected: u64,
-    /// Mandatory messages handed back.
-    pub returned: u64,
-    /// Messages handed out.
-    pub delivered: u64,
-    /// Those of them that may have been handed out before.
-    pub redelivered: u64,
-    /// Atomic commits asked for.
-    pub commits: u64,
 }
 
 /// What the end of a turn found.
@@ -119,7 +99,9 @@ impl Node {
     /// Appends and applies requests in order. Their outputs come out of [`Node::collect`].
     pub fn submit(&mut self, now: Millis, from: SessionId, batch: &mut Vec<Envelope>) {
         let before = self.tally.published;
-        batch.iter().for_each(|envelope| self.tally.count(&envelope.request));
+        for envelope in batch.iter() {
+            self.tally.count(&envelope.request);
+        }
         if self.tally.published > before {
             self.note_publisher(from);
         }
@@ -433,31 +415,6 @@ impl Node {
         match (self.engine.next_deadline(), lazy) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
-        }
-    }
-}
-
-impl Tally {
-    /// Counts what comes in.
-    fn count(&mut self, request: &Request) {
-        if let Request::Publish(_) = request {
-            self.published = self.published.saturating_add(1);
-        } else if let Request::Commit(ops) = request {
-            let publishes = ops.iter().filter(|op| matches!(op, Op::Publish(_))).count();
-            self.published = self.published.saturating_add(publishes as u64);
-            self.commits = self.commits.saturating_add(1);
-        }
-    }
-
-    /// Counts what goes out.
-    fn note(&mut self, output: &Output<'_>) {
-        let Output::Reply { reply, .. } = output else { return };
-        if let Reply::Published { count } = reply {
-            self.confirmed = self.confirmed.saturating_add(u64::from(*count));
-        } else if matches!(reply, Reply::Rejected) {
-            self.rejected = self.rejected.saturating_add(1);
-        } else if matches!(reply, Reply::Unroutable(_)) {
-            self.returned = self.returned.saturating_add(1);
         }
     }
 }

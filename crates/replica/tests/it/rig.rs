@@ -44,10 +44,7 @@ impl Rig {
         Self::try_open(disk, cache_bytes).expect("the node opens")
     }
 
-    pub(crate) fn try_open(
-        disk: FaultyDisk,
-        cache_bytes: usize,
-    ) -> Result<Self, replica::Startup> {
+    pub(crate) fn try_open(disk: FaultyDisk, cache_bytes: usize) -> Result<Self, replica::Startup> {
         let journal = journal::Options {
             dir: "/data".into(),
             durability: Durability::Fsync,
@@ -66,8 +63,7 @@ impl Rig {
             count
         });
         let now = Millis(1_000_000);
-        let (node, _) =
-            Node::open(Arc::new(disk.clone()), options, Workers::Inline, now, entropy)?;
+        let (node, _) = Node::open(Arc::new(disk.clone()), options, Workers::Inline, now, entropy)?;
         Ok(Self { disk, node, now })
     }
 
