@@ -2,6 +2,7 @@
 
 #![allow(clippy::string_slice, reason = "transcripts are ASCII")]
 
+mod hostile;
 mod text;
 mod transcript;
 

@@ -112,25 +112,26 @@ impl Player {
         }
     }
 
+    /// A connection past its login, with the server's proposal made.
+    pub(super) fn tuning(options: &Options) -> Self {
+        let mut player = Self::new(options);
+        player.feed(b"AMQP\0\0\x09\x01", Cut::Whole).unwrap();
+        player.feed(&text::frame(START_OK), Cut::Whole).unwrap();
+        player.engine_says(&mut Words { rest: "authenticated" }).unwrap();
+        player.lines.clear();
+        player.out.bytes.clear();
+        player
+    }
+
     /// A connection past its handshake, with channel 1 open.
     pub(super) fn open(options: &Options, frame_max: u32) -> Self {
-        let mut player = Self::new(options);
-        let tune_ok = format!(
-            "0 connection.tune-ok channel_max=2047 frame_max={frame_max} \
-            heartbeat=60"
-        );
-        for (input, answer) in [
-            ("hex 414d515000000901", ""),
-            (START_OK, "authenticated"),
-            (&tune_ok, ""),
-            ("0 connection.open virtual_host=\"/\"", "done"),
-            ("1 channel.open", "done"),
-        ] {
+        let mut player = Self::tuning(options);
+        let tune_ok =
+            format!("0 connection.tune-ok channel_max=2047 frame_max={frame_max} heartbeat=60");
+        player.feed(&text::frame(&tune_ok), Cut::Whole).unwrap();
+        for input in ["0 connection.open virtual_host=\"/\"", "1 channel.open"] {
             player.feed(&text::frame(input), Cut::Whole).unwrap();
-            player.collect();
-            if !answer.is_empty() {
-                player.engine_says(&mut Words { rest: answer }).unwrap();
-            }
+            player.engine_says(&mut Words { rest: "done" }).unwrap();
         }
         player.lines.clear();
         player.out.bytes.clear();
