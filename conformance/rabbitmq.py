@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """A real RabbitMQ as a peer: start, kill and stop it on loopback with its own data directory.
 
-What lives here: the life of one Debian RabbitMQ node, so that every suite can be judged against the
-original as well (`run.py --peer rabbitmq`). What does not: tests, and any set-up of users or policies.
-Called by run.py, by the fixtures of our own suites and from the command line:
+What lives here: the life of one Debian RabbitMQ node, so that every suite can be judged against
+the original as well (`run.py --peer rabbitmq`). What does not: tests, users and policies. Called by
+run.py, by the fixtures of our own suites and from the command line:
 
     rabbitmq.py start --data-dir DIR [--port N]    prints the address, leaves the node running
     rabbitmq.py stop  --data-dir DIR               stops the node that `start` left running

@@ -1,7 +1,7 @@
 """Fixtures of our own AMQP suites: the server under test, connections, names nobody else uses.
 
-What lives here: fixtures and markers. What does not: waiting, raw frames and message helpers (support.py,
-frames.py). Read by pytest; the environment is set by harness/runner.py.
+What lives here: fixtures and markers. What does not: waiting, raw frames and message helpers
+(support.py, frames.py). Read by pytest; the environment is set by harness/runner.py.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.server import Potager, Server  # noqa: E402
+
+pytest_plugins = ("hostile", "workers")
 
 KIND = os.environ.get("CONFORMANCE_SERVER", "potager")
 PORT = int(os.environ.get("CONFORMANCE_PORT", "5672"))

@@ -1,8 +1,8 @@
 """Raw AMQP 0-9-1: bytes by hand, so that a test can send what no client library would.
 
-What lives here: encoders, and `Raw`, one socket with a handshake and a reading of what came back. What does
-not: the hostile inputs themselves (test_hostile*.py).
-Source of layouts: AMQP 0-9-1 4.2.3 (frames), 4.2.5 (fields), 2.3.5.2 (content header).
+What lives here: encoders, and `Raw`, one socket with a handshake and a reading of what came
+back. What does not: the hostile inputs themselves (test_hostile*.py). Source of layouts: AMQP
+0-9-1 4.2.3 (frames), 4.2.5 (fields), 2.3.5.2 (content header).
 """
 
 from __future__ import annotations
@@ -223,8 +223,8 @@ class Raw:
     def outcome(self, probe: bool = True) -> str:
         """What became of it: closed, connection:CODE, channel:CODE, alive or silent.
 
-        `probe` deletes an exchange that never was, on channel 1: the reply of this idempotent method proves
-        that the channel lives and that everything before has been dealt with.
+        `probe` deletes an exchange that never was, on channel 1: the reply of this idempotent
+        method proves that the channel lives and that everything before has been dealt with.
         """
         if probe:
             self.send(PROBE)

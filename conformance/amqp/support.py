@@ -1,6 +1,7 @@
 """Small helpers of our own AMQP suites: waiting with a deadline, and messages by pika.
 
-What lives here: polling, publishing, fetching. What does not: fixtures (conftest.py), raw frames (frames.py).
+What lives here: polling, publishing, fetching. What does not: fixtures (conftest.py), raw frames
+(frames.py).
 """
 
 from __future__ import annotations
@@ -76,7 +77,8 @@ class Inbox:
         self.channel = channel
         self.seen: list = []
         self.tag = channel.basic_consume(
-            queue, lambda _c, method, properties, body: self.seen.append((method, properties, body)),
+            queue, lambda _c, method, properties, body: self.seen.append(
+                (method, properties, body)),
             auto_ack=auto_ack, **more,
         )
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from support import until
-from workers import plant  # noqa: F401
 
 LIMIT_S = 30
 VALUES = {

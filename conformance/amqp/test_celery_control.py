@@ -1,7 +1,7 @@
 """Celery, unmodified: remote control, revocation and events.
 
-What lives here: everything that travels over celery.pidbox and celeryev. What does not: tasks themselves
-(test_celery_tasks.py).
+What lives here: everything that travels over celery.pidbox and celeryev. What does not: tasks
+themselves (test_celery_tasks.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import pytest
 from celery.exceptions import TaskRevokedError
 
 from support import until
-from workers import plant  # noqa: F401
 
 LIMIT_S = 30
 REPLY_S = 3.0

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 
-from workers import APPS, plant  # noqa: F401
+from workers import APPS
 
 ORCHARD = APPS / "orchard"
 

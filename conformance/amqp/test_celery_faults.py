@@ -1,7 +1,7 @@
 """Celery, unmodified: workers and servers that are killed.
 
-What lives here: `kill -9` of a worker with late acknowledgement, of the server under load, and reconnects.
-What does not: the ledger of a bare AMQP client (test_ledger.py).
+What lives here: `kill -9` of a worker with late acknowledgement, of the server under load, and
+reconnects. What does not: the ledger of a bare AMQP client (test_ledger.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 import pytest
 
 from support import until
-from workers import plant  # noqa: F401
 
 AT_ONCE_S = 3.0
 TASKS = 800

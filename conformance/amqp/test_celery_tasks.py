@@ -1,7 +1,8 @@
 """Celery, unmodified: tasks, results, failures, retries, time, routing, canvas.
 
 What lives here: what an application sees of its tasks. What does not: remote control and events
-(test_celery_control.py), bodies and pools (test_celery_bodies.py), kills (test_celery_faults.py).
+(test_celery_control.py), bodies and pools (test_celery_bodies.py), kills
+(test_celery_faults.py).
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError, TimeLimit
 from kombu import Exchange, Queue
 
 from support import until
-from workers import plant  # noqa: F401
 
 LIMIT_S = 30
 

@@ -1,7 +1,8 @@
-"""Hostile input that every front door must bear: silence, dribbling, floods, other protocols, odd names.
+"""Hostile input that every front door must bear: silence, dribbling, floods, other protocols, odd
+names.
 
-What lives here: the list common to all doors. What does not: malformed AMQP (test_hostile_frames.py,
-test_hostile_methods.py).
+What lives here: the list common to all doors. What does not: malformed AMQP
+(test_hostile_frames.py, test_hostile_methods.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import pytest
 
 import frames as f
 from frames import Raw
-from hostile import guard  # noqa: F401
 from support import until
 
 # RabbitMQ and Potager both give a handshake 10 s.

@@ -1,8 +1,9 @@
 """Hostile AMQP: headers, frames, handshakes, field tables and contents that no client would send.
 
-What lives here: groups 1 to 9 of the list (header, frame sizes, frame kinds, channels, tuning, login,
-tables, strings, contents). What does not: valid methods with hostile arguments (test_hostile_methods.py).
-Each row: what is sent -> what may become of the connection. Observed on RabbitMQ 3.10.8 where it answers.
+What lives here: groups 1 to 9 of the list (header, frame sizes, frame kinds, channels, tuning,
+login, tables, strings, contents). What does not: valid methods with hostile arguments
+(test_hostile_methods.py). Each row: what is sent -> what may become of the connection. Observed
+on RabbitMQ 3.10.8 where it answers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import pytest
 import frames as f
 from conftest import KIND
 from frames import Raw
-from hostile import guard  # noqa: F401
 
 HUGE = (1 << 64) - 1
 

@@ -1,8 +1,9 @@
 """Hostile AMQP: valid methods with arguments nobody sane would send, singly and in floods.
 
-What lives here: groups 10 to 22 of the list (acknowledgements, qos, arguments, expiration, routing,
-reply-to, identity, weights, transactions, recovery, consumers, many queues, secrets). What does not:
-malformed bytes (test_hostile_frames.py), one-line refusals of a polite client (test_pika_errors.py).
+What lives here: groups 10 to 22 of the list (acknowledgements, qos, arguments, expiration,
+routing, reply-to, identity, weights, transactions, recovery, consumers, many queues, secrets).
+What does not: malformed bytes (test_hostile_frames.py), one-line refusals of a polite client
+(test_pika_errors.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import pytest
 import frames as f
 from conftest import KIND
 from frames import Raw
-from hostile import guard  # noqa: F401
 from support import until
 
 HUGE = (1 << 64) - 1
@@ -193,7 +193,7 @@ def _clean(port) -> None:
 def test_dead_letter_loop_over_three_queues(port, guard, name):
     queues = [name(f"loop{n}") for n in range(3)]
     raw = Raw(port).to_channel()
-    for here, there in zip(queues, queues[1:] + queues[:1]):
+    for here, there in zip(queues, queues[1:] + queues[:1], strict=True):
         raw.send(f.declare(here, f.table(
             ("x-dead-letter-exchange", text("")), ("x-dead-letter-routing-key", text(there)),
             ("x-message-ttl", number(0)))))

@@ -1,7 +1,8 @@
-"""The ledger: what was confirmed is there after every `kill -9`, and nothing that was settled returns.
+"""The ledger: what was confirmed is there after every `kill -9`, and nothing that was settled
+returns.
 
-What lives here: a short ledger for every run; the long one is `cargo x crash`. What does not: the
-atomicity of tx (test_pika_tx.py) and Celery through kills (test_celery_faults.py).
+What lives here: a short ledger for every run; the long one is `cargo x crash`. What does not:
+the atomicity of tx (test_pika_tx.py) and Celery through kills (test_celery_faults.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Unmodified pika: connection, publishing, consuming, acknowledging, quality of service.
 
-What lives here: the everyday verbs. What does not: queue arguments (test_pika_queues.py), routing
-(test_pika_routing.py), transactions (test_pika_tx.py), error codes (test_pika_errors.py).
+What lives here: the everyday verbs. What does not: queue arguments (test_pika_queues.py),
+routing (test_pika_routing.py), transactions (test_pika_tx.py), error codes
+(test_pika_errors.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Unmodified pika: every documented refusal, as a table of action -> close code and text.
 
-What lives here: violations and refusals that a well-formed client can provoke, the scope they close
-(channel or connection), and that the rest lives on. What does not: malformed bytes (test_hostile*.py).
-Source of codes: observed, RabbitMQ 3.10.8, by running this table against it.
+What lives here: violations and refusals that a well-formed client can provoke, the scope they
+close (channel or connection), and that the rest lives on. What does not: malformed bytes
+(test_hostile*.py). Source of codes: observed, RabbitMQ 3.10.8, by running this table against it.
 """
 
 from __future__ import annotations
@@ -193,7 +193,8 @@ CHANNEL_ERRORS = {
          ("inequivalent arg 'durable' for exchange",)),
     "redeclare, other internal":
         (lambda b: b.channel.exchange_declare(b.exchange, "direct", auto_delete=True,
-                                              internal=True), 406, ("inequivalent arg 'internal'",)),
+                                              internal=True), 406,
+         ("inequivalent arg 'internal'",)),
     "x-message-ttl negative": (lambda b: b.declare(message_ttl=-1), 406,
                                ("invalid arg 'x-message-ttl'",)),
     "x-message-ttl text": (lambda b: b.declare(message_ttl="abc"), 406,
@@ -232,7 +233,8 @@ CHANNEL_ERRORS = {
     "expiration negative": (lambda b: b.publish(key=b.queue, expiration="-1"), 406,
                             ("invalid expiration '-1'",)),
     "user-id of another": (lambda b: b.publish(key=b.queue, user_id="mallory"), 406,
-                           ("user_id property set to 'mallory' but authenticated user was 'guest'",)),
+                           ("user_id property set to 'mallory' but authenticated user was "
+                            "'guest'",)),
     "CC not an array": (lambda b: b.publish(key=b.queue, headers={"CC": "text"}), 406, ("CC",)),
     "confirm then tx": (_twice_confirm_then_tx, 406, ("PRECONDITION_FAILED",)),
     "tx then confirm": (_tx_then_confirm, 406, ("PRECONDITION_FAILED",)),

@@ -1,7 +1,7 @@
 """Unmodified pika: what queue arguments do: TTL, length, dead letters, priority, delivery limits.
 
-What lives here: behaviour by queue argument. What does not: refused arguments (test_pika_errors.py),
-exchanges (test_pika_routing.py).
+What lives here: behaviour by queue argument. What does not: refused arguments
+(test_pika_errors.py), exchanges (test_pika_routing.py).
 """
 
 from __future__ import annotations

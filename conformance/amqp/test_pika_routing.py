@@ -1,7 +1,7 @@
 """Unmodified pika: exchanges and what they do with a message on its way to queues.
 
-What lives here: exchange types, bindings, alternate exchanges, CC/BCC, delayed exchanges, direct reply-to.
-What does not: queue arguments (test_pika_queues.py), refusals (test_pika_errors.py).
+What lives here: exchange types, bindings, alternate exchanges, CC/BCC, delayed exchanges, direct
+reply-to. What does not: queue arguments (test_pika_queues.py), refusals (test_pika_errors.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Unmodified pika against servers with settings of their own: alarms, identity, limits, hosts, stopping.
+"""Unmodified pika against servers with settings of their own: alarms, identity, limits, hosts,
+stopping.
 
-What lives here: what depends on how a server was started, and the commands that people type beside it.
-What does not: anything a default server shows (the other test_pika_*.py).
+What lives here: what depends on how a server was started, and the commands that people type
+beside it. What does not: anything a default server shows (the other test_pika_*.py).
 """
 
 from __future__ import annotations

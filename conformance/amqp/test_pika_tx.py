@@ -1,7 +1,7 @@
 """Unmodified pika: transactions, and that a commit is one thing through `kill -9`.
 
-What lives here: tx semantics and the crash test of acknowledge + result + next step. What does not: the
-long ledger of confirmed publishes (test_ledger.py).
+What lives here: tx semantics and the crash test of acknowledge + result + next step. What does
+not: the long ledger of confirmed publishes (test_ledger.py).
 """
 
 from __future__ import annotations

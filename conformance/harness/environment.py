@@ -1,7 +1,8 @@
 """The interpreter and the sources that the suites run with: one venv, three source archives.
 
-What lives here: making `target/conformance/venv` from the pinned requirements, and unpacking the pinned
-source archives whose tests are run unmodified. What does not: running anything in them. Called by run.py.
+What lives here: making `target/conformance/venv` from the pinned requirements, and unpacking the
+pinned source archives whose tests are run unmodified. What does not: running anything in them.
+Called by run.py.
 """
 
 from __future__ import annotations

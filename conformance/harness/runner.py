@@ -1,7 +1,7 @@
 """Runs one suite against one server and hands back its verdict.
 
-What lives here: the server a suite gets, the pytest process, its time limit and its end. What does not:
-which suites exist (suites.py) and what a result means (verdict.py). Called by run.py.
+What lives here: the server a suite gets, the pytest process, its time limit and its end. What
+does not: which suites exist (suites.py) and what a result means (verdict.py). Called by run.py.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One server under test: start it, find its address, measure it, stop or kill it.
 
-What lives here: the process of a Potager server and what every server kind shares. What does not:
-RabbitMQ (rabbitmq.py), and anything that speaks AMQP. Called by run.py, rabbitmq.py and the fixtures
-of our own suites, which run in another interpreter and import this folder by path.
+What lives here: the process of a Potager server and what every server kind shares. What does
+not: RabbitMQ (rabbitmq.py), and anything that speaks AMQP. Called by run.py, rabbitmq.py and the
+fixtures of our own suites, which run in another interpreter and import this folder by path.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The table of suites: what is run, where, with which settings, and for how long.
 
-What lives here: one row per suite. What does not: how a suite is run (runner.py) or judged (verdict.py).
-Called by run.py.
+What lives here: one row per suite. What does not: how a suite is run (runner.py) or judged
+(verdict.py). Called by run.py.
 """
 
 from __future__ import annotations

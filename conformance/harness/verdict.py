@@ -1,7 +1,8 @@
 """What a suite's record means, given the failures that are known.
 
-What lives here: reading the record and known_failures.toml, and the rule that an unexpected failure and
-an unexpected pass both fail. What does not: running suites. Called by runner.py and run.py.
+What lives here: reading the record and known_failures.toml, and the rule that an unexpected
+failure and an unexpected pass both fail. What does not: running suites. Called by runner.py and
+run.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A pytest plugin that writes each test's outcome as one JSON line, at once.
 
-What lives here: the record that run.py judges, complete up to the moment of a crash or a time-out. What
-does not: any judgement. Loaded with `-p conformance_recorder` into our suites and the upstream ones.
+What lives here: the record that run.py judges, complete up to the moment of a crash or a time-
+out. What does not: any judgement. Loaded with `-p conformance_recorder` into our suites and the
+upstream ones.
 """
 
 import json

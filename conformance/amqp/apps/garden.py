@@ -1,8 +1,8 @@
 """The Celery application that the workers of our suites run, as anybody would write one.
 
-What lives here: the app and its tasks. Settings come as JSON in CONF_SETTINGS, so that a test decides
-what its workers do. What does not: starting workers (workers.py). Imported by `celery -A garden` and,
-through `make`, by the tests themselves.
+What lives here: the app and its tasks. Settings come as JSON in CONF_SETTINGS, so that a test
+decides what its workers do. What does not: starting workers (workers.py). Imported by `celery -A
+garden` and, through `make`, by the tests themselves.
 """
 
 import json
