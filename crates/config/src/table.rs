@@ -137,7 +137,7 @@ pub const SETTINGS: &[Setting] = &[
     .flag("http"),
     plain(
         "limits.message_bytes_max",
-        Kind::Bytes { min: KIB, max: 256 * MIB },
+        Kind::Bytes { min: KIB, max: 32 * MIB },
         "16 MiB",
         "Largest message body.",
         |s, v| v.number().map(|n| s.limits.message_bytes_max = n),

@@ -21,6 +21,8 @@ use crate::upkeep::Upkeep;
 const UNCOMMITTED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Outputs waiting in one mailbox above which its session is not read from.
 const WAITING_MAX: usize = 16 * 1024;
+/// What the log's cache of recent records may keep when nothing happens.
+const IDLE_CACHE_BYTES: usize = 1024 * 1024;
 /// Records nobody waits for (acknowledgements) are flushed after this time.
 const LAZY_SYNC_MS: u64 = 5;
 
@@ -323,6 +325,14 @@ impl Node {
     #[must_use]
     pub fn has_work(&self) -> bool {
         (self.is_sync_wanted && !self.log.journal.is_committing()) || !self.reads.is_empty()
+    }
+
+    /// Gives memory back that only traffic needs; call it when nothing happened for a while.
+    pub fn trim(&mut self) {
+        if self.log.journal.uncommitted_bytes() == 0 {
+            self.log.journal.trim(IDLE_CACHE_BYTES);
+            self.effects = Effects::default();
+        }
     }
 
     /// Does the journal's work in this thread; only for a node opened with `Workers::Inline`.

@@ -21,7 +21,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use config::{Durability, Identity, Settings};
 use model::{Admin, Request};
-use net::{Buffers, Door, Drive};
+use net::{Door, Drive};
 use replica::Node;
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
@@ -36,6 +36,9 @@ use crate::http::{self, HttpState};
 /// The password hash of `guest`, whose password is no secret: it may log in from loopback only.
 const GUEST_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG90YWdlci1ndWVzdC0x$\
                           REe6OZbEw1KDv/wrPOE/oQX13Ugfr5E6c5q4hWxUo1g";
+
+/// Room in a segment for what surrounds the bodies of a transaction.
+const GROUP_OVERHEAD: u64 = 8 << 20;
 
 /// Runs the server until it is told to stop or its storage fails.
 ///
@@ -54,6 +57,7 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(settings: Settings, started: Instant) -> anyhow::Result<ExitCode> {
+    check_sizes(&settings)?;
     let files_max = watch::raise_file_limit();
     let bell = Arc::new(Notify::new());
     let (node, recovered) = open(&settings, &bell)?;
@@ -83,6 +87,22 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<ExitCode>
     doors.announce(&settings)?;
     crate::banner::print(&settings, &doors.addresses, started.elapsed());
     stop::run(server, turns, doors.open_counts).await
+}
+
+/// A transaction is one block of the log, and a block stands in one segment.
+fn check_sizes(settings: &Settings) -> anyhow::Result<()> {
+    let largest = settings.limits.commit_bytes_max.max(settings.limits.message_bytes_max);
+    let needed = u64::from(largest) + GROUP_OVERHEAD;
+    if settings.durability != Durability::Memory && settings.log.segment_bytes < needed {
+        return Err(crate::exit::Usage(format!(
+            "log.segment_bytes is {}, but a transaction of limits.commit_bytes_max ({largest}) \
+             bytes must fit into a segment; set log.segment_bytes to at least {needed} or lower \
+             the limit",
+            settings.log.segment_bytes
+        ))
+        .into());
+    }
+    Ok(())
 }
 
 /// Opens the log in the way the settings ask for.
@@ -186,17 +206,14 @@ fn serve_amqp(
         ..proto_amqp::Options::default()
     });
     let mut entropy = random::source()?;
-    let shared = Drive { service: desk.server_rc(), buffers: Rc::new(Buffers::new()) };
+    let service = desk.server_rc();
+    let shared = Drive { buffers: Rc::clone(&service.buffers), service };
     let nonce = std::cell::RefCell::new(move || entropy());
     tokio::task::spawn_local(net::run(door, connections_max, move |stream, address| {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let nonce = (*nonce.borrow_mut())();
-        let connection = proto_amqp::Connection::new(
-            Arc::clone(&options),
-            is_loopback,
-            nonce,
-            Instant::now(),
-        );
+        let connection =
+            proto_amqp::Connection::new(Arc::clone(&options), is_loopback, nonce, Instant::now());
         let shared = shared.clone();
         async move {
             let peer = Peer { address, door: "amqp" };

@@ -22,9 +22,8 @@ pub(crate) fn offline(dir: &Path, admins: Vec<Admin>) -> anyhow::Result<Vec<Repl
     let options = replica::Options { journal: journal_options(&settings), limits: settings.limits };
     let workers = journal::Workers::Threads { wake: Arc::new(|| {}) };
     let disk = Arc::new(journal::RealDisk);
-    let (mut node, _) =
-        Node::open(disk, options, workers, server::now(), random::source()?)
-            .with_context(|| format!("could not open the data directory {}", dir.display()))?;
+    let (mut node, _) = Node::open(disk, options, workers, server::now(), random::source()?)
+        .with_context(|| format!("could not open the data directory {}", dir.display()))?;
     let session = node.open_session(SessionInfo::default(), std::rc::Rc::new(|| {}));
     let mut replies = Vec::new();
     for admin in admins {

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use journal::Fault;
 use model::{Envelope, Millis, Output, SessionId};
+use net::Buffers;
 use replica::{Login, Node, SessionInfo};
 use tokio::sync::Notify;
 use wire::{Close, Peer, Service};
@@ -23,7 +24,12 @@ pub(crate) struct Server {
     is_rung: Cell<bool>,
     is_stopping: Cell<bool>,
     logins: Logins,
+    /// The buffers of the thread's connections, given back when nothing happens.
+    pub(crate) buffers: Rc<Buffers>,
 }
+
+/// How long nothing must happen before memory is given back.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// The wall clock.
 pub(crate) fn now() -> Millis {
@@ -39,6 +45,7 @@ impl Server {
             is_rung: Cell::new(false),
             is_stopping: Cell::new(false),
             logins: Logins::new(),
+            buffers: Rc::new(Buffers::new()),
         })
     }
 
@@ -81,6 +88,7 @@ impl Server {
     ///
     /// Returns only for a storage fault: the process must end then.
     pub(crate) async fn turns(self: &Rc<Self>) -> Fault {
+        let mut is_trimmed = false;
         loop {
             self.is_rung.set(false);
             let outcome = self.node.borrow_mut().as_mut().map(|node| node.commit(now()));
@@ -90,15 +98,29 @@ impl Server {
                 Some(Err(fault)) => return fault,
             };
             self.check_logins();
-            let pause = deadline.map_or(Duration::from_mins(1), |deadline| {
-                Duration::from_millis(deadline.0.saturating_sub(now().0))
+            let longest = if is_trimmed { Duration::from_mins(1) } else { IDLE };
+            let pause = deadline.map_or(longest, |deadline| {
+                Duration::from_millis(deadline.0.saturating_sub(now().0)).min(longest)
             });
             tokio::select! {
                 biased;
-                () = self.bell.notified() => {}
-                () = tokio::time::sleep(pause) => {}
+                () = self.bell.notified() => is_trimmed = false,
+                () = tokio::time::sleep(pause) => {
+                    if pause == IDLE && !is_trimmed {
+                        is_trimmed = true;
+                        self.trim();
+                    }
+                }
             }
         }
+    }
+
+    /// Gives memory of the last burst back.
+    fn trim(&self) {
+        if let Some(node) = self.node.borrow_mut().as_mut() {
+            node.trim();
+        }
+        self.buffers.shrink();
     }
 
     /// Answers logins: known ones at once, others after a password check off the thread.
