@@ -10,7 +10,6 @@ use model::{ConsumerId, Lsn, QueueId, Reply, SessionId, Stamp, Ticket, VhostId};
 
 use crate::effects::{Effects, Output, Push, SessionInfo};
 use crate::fifo::Entry;
-use crate::map::Map;
 
 pub(crate) use unsettled::{Slot, Unsettled};
 
@@ -57,12 +56,60 @@ pub(crate) struct Session {
     /// Set by a good login.
     pub user: Option<Bytes>,
     pub vhost: Option<VhostId>,
-    pub channels: Map<u16, Box<Channel>>,
+    pub channels: Channels,
     /// Its exclusive queues, in order of declaration.
     pub exclusive: Vec<QueueId>,
     pub flight: Flight,
     /// Dispatch to this session waits for room.
     pub is_paused: bool,
+}
+
+/// The channels of a session by number. Nearly every session has one to three.
+#[derive(Debug, Default)]
+pub(crate) struct Channels {
+    sorted: Vec<(u16, Box<Channel>)>,
+}
+
+impl Channels {
+    fn find(&self, number: u16) -> Result<usize, usize> {
+        if self.sorted.first().is_some_and(|(first, _)| *first == number) {
+            return Ok(0);
+        }
+        self.sorted.binary_search_by_key(&number, |(number, _)| *number)
+    }
+
+    pub(crate) fn get(&self, number: u16) -> Option<&Channel> {
+        self.sorted.get(self.find(number).ok()?).map(|(_, channel)| &**channel)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: u16) -> Option<&mut Channel> {
+        let index = self.find(number).ok()?;
+        self.sorted.get_mut(index).map(|(_, channel)| &mut **channel)
+    }
+
+    /// Adds a channel unless there is one with this number.
+    pub(crate) fn open(&mut self, number: u16, is_strict: bool) {
+        if let Err(index) = self.find(number) {
+            self.sorted.insert(index, (number, Box::new(Channel::new(is_strict))));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, number: u16) -> Option<Box<Channel>> {
+        self.find(number).ok().map(|index| self.sorted.remove(index).1)
+    }
+
+    /// Their numbers, ascending.
+    pub(crate) fn numbers(&self) -> Vec<u16> {
+        self.sorted.iter().map(|(number, _)| *number).collect()
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Channel> {
+        self.sorted.iter().map(|(_, channel)| &**channel)
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.sorted.len()
+    }
 }
 
 /// What was handed to a session and not yet reported as taken.
@@ -151,6 +198,7 @@ impl Channel {
 
 /// Somebody who wants deliveries.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one consumer")]
 pub(crate) struct Consumer {
     pub session: SessionId,
     pub channel: u16,
@@ -158,6 +206,8 @@ pub(crate) struct Consumer {
     pub queue: QueueId,
     pub no_ack: bool,
     pub is_exclusive: bool,
+    /// Its queue gives everything to one of its consumers.
+    pub is_single: bool,
     pub priority: i32,
     /// The client's name for it.
     pub label: Bytes,
@@ -188,7 +238,7 @@ impl Sessions {
             info,
             user: None,
             vhost: None,
-            channels: Map::default(),
+            channels: Channels::default(),
             exclusive: Vec::new(),
             flight: Flight::default(),
             is_paused: false,
@@ -214,11 +264,11 @@ impl Sessions {
     }
 
     pub(crate) fn channel(&self, id: SessionId, channel: u16) -> Option<&Channel> {
-        self.get(id)?.channels.get(&channel).map(|channel| &**channel)
+        self.get(id)?.channels.get(channel)
     }
 
     pub(crate) fn channel_mut(&mut self, id: SessionId, channel: u16) -> Option<&mut Channel> {
-        self.get_mut(id)?.channels.get_mut(&channel).map(|channel| &mut **channel)
+        self.get_mut(id)?.channels.get_mut(channel)
     }
 
     /// The consumer at a place in its channel's list.
@@ -270,7 +320,7 @@ impl Sessions {
     pub(crate) fn has_credit(&self, key: ConsumerKey) -> bool {
         let Some(consumer) = self.consumer(key) else { return false };
         let Some(session) = self.get(consumer.session) else { return false };
-        let Some(channel) = session.channels.get(&consumer.channel) else { return false };
+        let Some(channel) = session.channels.get(consumer.channel) else { return false };
         if session.is_paused || channel.is_broken {
             return false;
         }

@@ -128,7 +128,7 @@ impl Engine {
         let found = head.map(|head| Parcel::new(queue, head));
         if let Some(parcel) = &found {
             let owner = self.sessions.get_mut(session)?;
-            let target = owner.channels.get_mut(&channel)?;
+            let target = owner.channels.get_mut(channel)?;
             let tag = target.take_tag();
             let handout = parcel.handout(channel, tag);
             owner.flight.hand(handout.bytes, no_ack.then(|| parcel.entry.clone()));
@@ -181,7 +181,7 @@ impl Dispatch<'_> {
         let session = consumer.session;
         consumer.unsettled += u32::from(!no_ack);
         let Some(owner) = self.sessions.get_mut(session) else { return false };
-        let Some(channel) = owner.channels.get_mut(&number) else { return false };
+        let Some(channel) = owner.channels.get_mut(number) else { return false };
         let handout = hand_to(channel, number, (key, no_ack), parcel);
         owner.flight.hand(handout.bytes, no_ack.then(|| parcel.entry.clone()));
         owner.is_paused |= owner.flight.bytes() >= self.max;

@@ -65,6 +65,7 @@ impl Engine {
             queue: NO_QUEUE,
             no_ack: true,
             is_exclusive: false,
+            is_single: false,
             priority: 0,
             label: Bytes::copy_from_slice(&consume.label),
             unsettled: 0,
@@ -144,7 +145,7 @@ impl Engine {
         }
         let weight = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let Some(owner) = self.sessions.get_mut(session) else { return false };
-        let Some(channel) = owner.channels.get_mut(&number) else { return false };
+        let Some(channel) = owner.channels.get_mut(number) else { return false };
         let delivery = Handout {
             channel: number,
             tag: channel.take_tag(),

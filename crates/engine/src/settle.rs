@@ -165,16 +165,12 @@ impl Engine {
     pub(crate) fn give_credit(&mut self, slot: &Slot) {
         let Some(consumer) = self.sessions.consumer_mut(slot.consumer) else { return };
         consumer.unsettled -= 1;
-        let (is_parked, is_idle, id) =
-            (consumer.is_parked, consumer.unsettled == 0, consumer.queue);
-        if is_parked {
+        let id = consumer.queue;
+        let may_hand_over = consumer.is_single && consumer.unsettled == 0;
+        if consumer.is_parked {
             self.unpark(slot.consumer);
         }
-        let is_single = is_idle
-            && self.state.queues.get(&id).is_some_and(|queue| {
-                queue.spec.options.is_single_active_consumer && queue.consumer_count() > 1
-            });
-        if is_single {
+        if may_hand_over {
             self.choose_active(id);
         }
     }
@@ -198,7 +194,7 @@ impl Engine {
         number: u16,
     ) {
         let Some(owner) = self.sessions.get_mut(session) else { return };
-        let Some(mut channel) = owner.channels.remove(&number) else { return };
+        let Some(mut channel) = owner.channels.remove(number) else { return };
         if let Some(token) = channel.reply_token.take() {
             self.replies.remove(&token);
         }
@@ -215,9 +211,7 @@ impl Engine {
     /// Ends all channels of a session, then its exclusive queues.
     pub(crate) fn end_session<L: Log>(&mut self, turn: &mut Turn<'_, L>, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
-        let mut channels: Vec<u16> = session.channels.keys().copied().collect();
-        channels.sort_unstable();
-        for channel in channels {
+        for channel in session.channels.numbers() {
             self.end_channel(turn, id, channel);
         }
         if let Some(mut session) = self.sessions.close(id) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use model::{Credentials, Log, Lsn, Noun, Refusal, Reply, SessionId, VhostId};
 
 use crate::Engine;
-use crate::channel::{Asker, Channel, Turn};
+use crate::channel::{Asker, Turn};
 use crate::effects::{Login, Output, Push};
 use crate::record;
 
@@ -90,7 +90,7 @@ impl Engine {
         is_strict: bool,
     ) -> Result<(), Refusal> {
         let session = self.sessions.get_mut(asker.session).ok_or(Refusal::NotOpen)?;
-        session.channels.entry(asker.channel).or_insert_with(|| Box::new(Channel::new(is_strict)));
+        session.channels.open(asker.channel, is_strict);
         turn.reply(asker, Lsn::ZERO, Reply::Done);
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Engine {
     /// The virtual host of an open channel.
     pub(crate) fn entered(&self, asker: Asker) -> Result<VhostId, Refusal> {
         let session = self.sessions.get(asker.session).ok_or(Refusal::NotOpen)?;
-        if !session.channels.contains_key(&asker.channel) {
+        if session.channels.get(asker.channel).is_none() {
             return Err(Refusal::NotOpen);
         }
         session.vhost.ok_or(Refusal::NotOpen)

@@ -27,7 +27,8 @@ impl Engine {
         }
         others.is_exclusive = consume.is_exclusive;
         let gate = queue.changed;
-        let consumer = new_consumer(asker, id, &consume);
+        let mut consumer = new_consumer(asker, id, &consume);
+        consumer.is_single = queue.spec.options.is_single_active_consumer;
         let key = self.sessions.add_consumer(consumer);
         if let Some(channel) = self.sessions.channel_mut(asker.session, asker.channel) {
             channel.consumers.push(key);
@@ -137,9 +138,7 @@ impl Engine {
     pub(crate) fn give_room(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.is_paused = false;
-        let mut channels: Vec<u16> = session.channels.keys().copied().collect();
-        channels.sort_unstable();
-        for channel in channels {
+        for channel in session.channels.numbers() {
             self.unpark_channel(id, channel);
         }
     }
@@ -232,6 +231,7 @@ fn new_consumer(asker: Asker, queue: QueueId, consume: &Consume) -> Consumer {
         queue,
         no_ack: consume.no_ack,
         is_exclusive: consume.is_exclusive,
+        is_single: false,
         priority: consume.priority,
         label: bytes::Bytes::copy_from_slice(&consume.label),
         unsettled: 0,

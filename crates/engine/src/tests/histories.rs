@@ -216,7 +216,7 @@ impl Run {
     fn tag(&self, session: usize, nth: usize) -> u64 {
         let channel = self.world.engine.sessions.channel(SESSIONS[session], 1).unwrap();
         let tags: Vec<u64> = channel.unsettled.iter().map(|slot| slot.tag).collect();
-        tags.get(nth).or(tags.last()).copied().unwrap_or(77)
+        tags.get(nth).or_else(|| tags.last()).copied().unwrap_or(77)
     }
 
     fn wait(&mut self, ms: u64) {
