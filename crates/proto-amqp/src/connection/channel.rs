@@ -175,9 +175,8 @@ impl Channels {
 
     /// Whether frames of this channel are ignored, but for those that close it.
     pub(super) fn is_ignoring(&self, number: u16) -> bool {
-        self.get(number).is_some_and(|channel| {
-            matches!(channel.state, State::Failing(_) | State::Told | State::Leaving)
-        })
+        self.get(number)
+            .is_some_and(|channel| matches!(channel.state, State::Failing(_) | State::Told))
     }
 
     /// All of them.
@@ -228,15 +227,11 @@ impl Connection {
                 }
                 out.submit(number, ticket::plain(Ask::CloseThenAnswer), Request::CloseChannel);
             }
-            Method::ChannelFlow { active: true } => {
-                Method::ChannelFlowOk { active: true }.put(&mut out.bytes, number);
-            }
+            Method::ChannelFlow { active: true } => in_turn(number, Ask::Flow, false, out),
             Method::ChannelFlow { active: false } => {
                 return Err(Failure::new(Code::NotImplemented, "active=false").into());
             }
-            Method::AccessRequest { .. } => {
-                Method::AccessRequestOk { ticket: 1 }.put(&mut out.bytes, number);
-            }
+            Method::AccessRequest { .. } => in_turn(number, Ask::Access, false, out),
             _ => return Err(unimplemented_method().into()),
         }
         Ok(())
@@ -257,6 +252,11 @@ impl Connection {
                 format!("channel number {number} is above the negotiated channel_max ({max})"),
             ));
         }
+        if let Some(channel) = self.channels.get_mut(number)
+            && matches!(channel.state, State::Leaving)
+        {
+            channel.endings = channel.endings.saturating_add(1);
+        }
         self.channels.open(number);
         out.submit(
             number,
@@ -265,6 +265,13 @@ impl Connection {
         );
         Ok(())
     }
+}
+
+/// Asks for something that changes nothing, so that an answer of our own comes in its turn among
+/// the engine's, and not at all once the channel has failed.
+pub(super) fn in_turn(number: u16, ask: Ask, nowait: bool, out: &mut Outbox) {
+    let request = Request::LookupExchange(Bytes::from_static(b"amq.direct"));
+    out.submit(number, ticket::with_nowait(ask, nowait), request);
 }
 
 impl ReplyTo {

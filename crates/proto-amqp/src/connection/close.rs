@@ -47,10 +47,6 @@ impl Connection {
     ) -> Result<(), Stop> {
         match ask {
             Ask::Login => return self.on_login_refused(out).map_err(Stop::Close),
-            Ask::UpdateSecret => {
-                let failure = Failure::new(Code::NotAllowed, "new secret was refused");
-                return Err(failure.because_of(ask.cause()).into());
-            }
             Ask::Vhost => {
                 let failure = handshake_failure(refusal, &self.login.vhost, &self.login.user);
                 return Err(failure.because_of(ask.cause()).into());
@@ -98,35 +94,32 @@ impl Connection {
         }
     }
 
-    /// The engine has ended a channel.
+    /// The engine has ended a channel, of the present life of its number or of a former one.
     pub(super) fn on_channel_ended(
         &mut self,
         number: u16,
         ask: Ask,
         out: &mut Outbox,
     ) -> Result<(), Stop> {
-        match ask {
-            Ask::CloseThenTell => {
-                let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
-                if let State::Failing(failure) = std::mem::take(&mut channel.state) {
-                    self.tell_closed(number, &failure, out);
-                }
-            }
-            Ask::CloseThenAnswer => {
-                Method::ChannelCloseOk {}.put(&mut out.bytes, number);
+        if ask == Ask::CloseThenAnswer && !matches!(self.phase, Phase::Closing(_)) {
+            Method::ChannelCloseOk {}.put(&mut out.bytes, number);
+        }
+        let Some(channel) = self.channels.get_mut(number) else { return Ok(()) };
+        if channel.endings > 0 {
+            channel.endings = channel.endings.saturating_sub(1);
+            if channel.endings == 0 && matches!(channel.state, State::Gone) {
                 self.channels.remove(number);
             }
-            Ask::CloseAndLeave => return self.on_channel_left(out).map_err(Stop::Close),
-            _ => {
-                if let Some(channel) = self.channels.get_mut(number) {
-                    channel.endings = channel.endings.saturating_sub(1);
-                    if channel.endings == 0 && matches!(channel.state, State::Gone) {
-                        self.channels.remove(number);
-                    }
-                }
-            }
+            return Ok(());
         }
-        Ok(())
+        match (ask, std::mem::replace(&mut channel.state, State::Gone)) {
+            (Ask::CloseThenTell, State::Failing(failure)) => {
+                self.tell_closed(number, &failure, out);
+            }
+            (Ask::CloseThenAnswer, _) => self.channels.remove(number),
+            (_, state) => channel.state = state,
+        }
+        if ask == Ask::CloseQuietly { Ok(()) } else { Ok(self.on_channel_left(out)?) }
     }
 
     /// A method on a channel that failed or is being closed: only goodbyes are heard.
@@ -174,13 +167,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Asks the engine to end every channel that it has not been asked to end; says how many.
+    /// Asks the engine to end every channel that it has not been asked to end. Says how many have
+    /// yet to end.
     fn end_channels(&mut self, ask: Ask, out: &mut Outbox) -> u16 {
         let mut count = 0_u16;
         for channel in self.channels.iter_mut() {
-            if matches!(channel.state, State::Open) {
-                out.submit(channel.number, ticket::plain(ask), Request::CloseChannel);
-                count = count.saturating_add(1);
+            match channel.state {
+                State::Open => {
+                    out.submit(channel.number, ticket::plain(ask), Request::CloseChannel);
+                    count = count.saturating_add(1);
+                }
+                State::Failing(_) | State::Leaving => count = count.saturating_add(1),
+                State::Told | State::Gone => {}
             }
             channel.reset(State::Gone);
         }

@@ -231,19 +231,11 @@ impl Connection {
             Reply::Empty => {
                 Method::BasicGetEmpty { cluster_id: b"" }.put(&mut out.bytes, number);
             }
-            Reply::Authenticated { .. } => self.on_authenticated(ask, out),
+            Reply::Authenticated { .. } => self.on_logged_in(out),
             Reply::Done => self.on_done(number, ask, data, out),
             Reply::Queue { .. } | Reply::Deleted { .. } | Reply::Listing(_) => {}
         }
         Ok(())
-    }
-
-    fn on_authenticated(&mut self, ask: Ask, out: &mut Outbox) {
-        if ask == Ask::Login {
-            self.on_logged_in(out);
-        } else {
-            Method::ConnectionUpdateSecretOk {}.put(&mut out.bytes, 0);
-        }
     }
 
     /// A reply consumer is there; `address` is its private one.
@@ -273,6 +265,13 @@ impl Connection {
                 Method::ChannelOpenOk { channel_id: b"" }.put(&mut out.bytes, number);
             }
             Ask::SetCredit => Method::BasicQosOk {}.put(&mut out.bytes, number),
+            Ask::Flow => Method::ChannelFlowOk { active: true }.put(&mut out.bytes, number),
+            Ask::Access => Method::AccessRequestOk { ticket: 1 }.put(&mut out.bytes, number),
+            Ask::TxSelect => Method::TxSelectOk {}.put(&mut out.bytes, number),
+            Ask::TxRollback => Method::TxRollbackOk {}.put(&mut out.bytes, number),
+            Ask::ConfirmSelect if !nowait => {
+                Method::ConfirmSelectOk {}.put(&mut out.bytes, number);
+            }
             Ask::Recover => Method::BasicRecoverOk {}.put(&mut out.bytes, number),
             Ask::Commit => Method::TxCommitOk {}.put(&mut out.bytes, number),
             Ask::Consume if !nowait => {

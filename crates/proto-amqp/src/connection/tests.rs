@@ -124,15 +124,16 @@ fn a_large_announcement_allocates_nothing_much() {
 #[test]
 fn a_transaction_is_bounded() {
     let limits =
-        model::Limits { commit_bytes_max: 10_000, commit_ops_max: 100, ..model::Limits::default() };
+        model::Limits { commit_bytes_max: 100_000, commit_ops_max: 50, ..model::Limits::default() };
     let options = Options { limits, ..options() };
     for (frames, most) in [
-        (vec!["1 basic.ack delivery_tag=1"], 100),
-        (vec!["1 basic.publish routing_key=q", "1 header size=1000", "body"], 9),
+        (vec!["1 basic.ack delivery_tag=1"], 50),
+        (vec!["1 basic.publish routing_key=q", "1 header size=20000", "body"], 4),
     ] {
         let mut player = Player::open(&options, 131_072);
         player.feed(&text::frame("1 tx.select"), Cut::Whole).unwrap();
-        let body = format!("1 body {}", "x".repeat(1_000));
+        player.out.requests.clear();
+        let body = format!("1 body {}", "x".repeat(20_000));
         let step: Vec<u8> = frames
             .iter()
             .flat_map(|frame| text::frame(if *frame == "body" { &body } else { frame }))

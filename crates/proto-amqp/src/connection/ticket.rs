@@ -14,7 +14,6 @@ use model::{ConsumerId, Ticket};
 #[repr(u8)]
 pub(super) enum Ask {
     Login,
-    UpdateSecret,
     Vhost,
     OpenChannel,
     /// The peer knows already that the channel is closed.
@@ -25,6 +24,12 @@ pub(super) enum Ask {
     CloseThenAnswer,
     /// The peer closed the connection.
     CloseAndLeave,
+    /// Nothing: the answer only has to come in its turn. So the four after it.
+    Flow,
+    Access,
+    ConfirmSelect,
+    TxSelect,
+    TxRollback,
     DeclareExchange,
     DeleteExchange,
     BindExchange,
@@ -48,15 +53,19 @@ pub(super) enum Ask {
 }
 
 impl Ask {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 32] = [
         Self::Login,
-        Self::UpdateSecret,
         Self::Vhost,
         Self::OpenChannel,
         Self::CloseQuietly,
         Self::CloseThenTell,
         Self::CloseThenAnswer,
         Self::CloseAndLeave,
+        Self::Flow,
+        Self::Access,
+        Self::ConfirmSelect,
+        Self::TxSelect,
+        Self::TxRollback,
         Self::DeclareExchange,
         Self::DeleteExchange,
         Self::BindExchange,
@@ -83,11 +92,15 @@ impl Ask {
     pub(super) const fn cause(self) -> (u16, u16) {
         match self {
             Self::Login => (10, 11),
-            Self::UpdateSecret => (10, 70),
             Self::Vhost => (10, 40),
             Self::OpenChannel => (20, 10),
             Self::CloseQuietly | Self::CloseThenTell | Self::CloseThenAnswer => (20, 40),
             Self::CloseAndLeave => (10, 50),
+            Self::Flow => (20, 20),
+            Self::Access => (30, 10),
+            Self::ConfirmSelect => (85, 10),
+            Self::TxSelect => (90, 10),
+            Self::TxRollback => (90, 30),
             Self::DeclareExchange => (40, 10),
             Self::DeleteExchange => (40, 20),
             Self::BindExchange => (40, 30),

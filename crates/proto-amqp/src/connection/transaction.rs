@@ -14,7 +14,7 @@ use wire::Outbox;
 
 use super::{
     Connection, Stop,
-    channel::{Channel, Mode},
+    channel::{Channel, Mode, in_turn},
     ticket::{self, Ask},
     unimplemented_method,
 };
@@ -31,8 +31,8 @@ pub(super) struct Transaction {
     bytes: u64,
 }
 
-/// Counted for each step beside the bytes of its message.
-const STEP_BYTES: u64 = 64;
+/// Counted for each step beside the bytes of its message: what it really takes in memory.
+const STEP_BYTES: u64 = size_of::<Op>() as u64 + 64;
 
 impl Transaction {
     /// Holds a message; copies it, so that no network buffer is kept.
@@ -92,9 +92,7 @@ impl Connection {
                     return Err(precondition("cannot switch from tx to confirm mode").into());
                 }
                 channel.mode = Mode::Confirm;
-                if !nowait {
-                    Method::ConfirmSelectOk {}.put(&mut out.bytes, number);
-                }
+                in_turn(number, Ask::ConfirmSelect, *nowait, out);
             }
             Method::TxSelect {} => {
                 match channel.mode {
@@ -104,7 +102,7 @@ impl Connection {
                     Mode::Plain => channel.mode = Mode::Transaction(Box::default()),
                     Mode::Transaction(_) => {}
                 }
-                Method::TxSelectOk {}.put(&mut out.bytes, number);
+                in_turn(number, Ask::TxSelect, false, out);
             }
             Method::TxCommit {} => {
                 let ops = std::mem::take(transaction(channel)?).ops;
@@ -112,7 +110,7 @@ impl Connection {
             }
             Method::TxRollback {} => {
                 *transaction(channel)? = Transaction::default();
-                Method::TxRollbackOk {}.put(&mut out.bytes, number);
+                in_turn(number, Ask::TxRollback, false, out);
             }
             _ => return Err(unimplemented_method().into()),
         }

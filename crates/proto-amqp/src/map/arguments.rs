@@ -10,7 +10,7 @@ use model::{
     table::{self, Value},
 };
 
-use super::{Code, Failure, name, precondition, printable};
+use super::{Failure, name, precondition, printable};
 
 /// Longest time any timer argument may ask for: ten years of 365 days in milliseconds.
 const TIME_MS_MAX: u64 = 315_360_000_000;
@@ -254,10 +254,8 @@ pub(crate) fn exchange_spec(
         if is_delayed {
             return Err(place.invalid("x-delayed-type", "unknown or missing exchange type"));
         }
-        return Err(Failure::new(
-            Code::CommandInvalid,
-            format!("unknown exchange type '{}'", printable(kind)),
-        ));
+        // Source: RabbitMQ 4 and the clients' suites; 3.10 closes the connection with 503.
+        return Err(precondition(format!("unknown exchange type '{}'", printable(kind))));
     };
     Ok(ExchangeSpec {
         kind,

@@ -119,7 +119,7 @@ fn exchange_types_are_known_or_refused() {
     }
     let failure = spec(b"foo", &[]).unwrap_err();
     let told = (failure.code, failure.text.as_str());
-    assert_eq!(told, (Code::CommandInvalid, "unknown exchange type 'foo'"));
+    assert_eq!(told, (Code::PreconditionFailed, "unknown exchange type 'foo'"));
     let delayed = spec(b"x-delayed-message", &[("x-delayed-type", Value::Text(b"topic"))]);
     let delayed = delayed.unwrap();
     assert!(delayed.is_delayed && delayed.kind == model::ExchangeKind::Topic);
