@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -184,6 +185,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each round, default 20")
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before, default 5")
     parser.add_argument("--only", action="append", default=[], help="only this row (repeat)")
+    parser.add_argument("--nice", type=int, default=0,
+                        help="priority of both servers and all clients; below 0 needs root and "
+                             "keeps a busy machine's other work out of the figures")
     parser.add_argument("--json", type=Path, help="write all figures there")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     return parser.parse_args()
@@ -192,6 +196,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the chosen rows and write the table."""
     chosen = arguments()
+    os.nice(chosen.nice)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     wants = lambda name: not chosen.only or name in chosen.only  # noqa: E731
