@@ -126,6 +126,8 @@ pub struct Connection {
     blocked: Option<&'static str>,
     /// The peer was told so.
     knows_blocked: bool,
+    /// The peer has published something: it is told at once when publishing is held back.
+    is_publisher: bool,
 }
 
 impl Connection {
@@ -149,6 +151,7 @@ impl Connection {
             confirming: Vec::new(),
             blocked: None,
             knows_blocked: false,
+            is_publisher: false,
             phase: Phase::Header,
             options,
         }

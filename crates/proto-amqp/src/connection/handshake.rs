@@ -233,6 +233,8 @@ impl Connection {
         if reason.is_none() && self.knows_blocked {
             self.knows_blocked = false;
             Method::ConnectionUnblocked {}.put(&mut out.bytes, 0);
+        } else if self.is_publisher && !self.knows_blocked {
+            self.tell_blocked(out);
         }
     }
 

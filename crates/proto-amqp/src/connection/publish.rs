@@ -137,6 +137,7 @@ impl Connection {
             && whole.bits & IMMEDIATE == 0
             && whole.body.1 <= self.options.limits.message_bytes_max as usize
             && whole.has_plain_properties(input);
+        self.is_publisher = true;
         if is_simple {
             // Built where it will lie: this is the way of nearly all messages.
             let wants_confirm = matches!(mode, Mode::Confirm);
@@ -293,6 +294,7 @@ impl Connection {
         bits: u8,
         out: &mut Outbox,
     ) -> Result<(), Failure> {
+        self.is_publisher = true;
         if self.blocked.is_some() && !self.knows_blocked {
             self.tell_blocked(out);
         }
