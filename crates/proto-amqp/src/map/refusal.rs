@@ -37,8 +37,8 @@ pub(crate) fn refusal(refusal: &Refusal, vhost: &[u8]) -> Failure {
         Refusal::SingleActiveConsumer { queue } => Failure::new(
             Code::ResourceLocked,
             format!(
-                "cannot obtain access to locked queue '{}' in vhost '{vhost}'. basic.get operations \
-                 are not supported by queues with single active consumer",
+                "cannot obtain access to locked queue '{}' in vhost '{vhost}'. basic.get \
+                 operations are not supported by queues with single active consumer",
                 printable(queue)
             ),
         ),

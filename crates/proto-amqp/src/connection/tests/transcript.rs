@@ -28,7 +28,11 @@ use super::text::{self, Words};
 use crate::{Connection, Options};
 
 /// A login of a client that understands everything.
-const START_OK: &str = r#"0 connection.start-ok mechanism=PLAIN response="\x00guest\x00guest" client_properties={capabilities=F:{authentication_failure_close=t:true consumer_cancel_notify=t:true connection.blocked=t:true}}"#;
+const START_OK: &str = concat!(
+    r#"0 connection.start-ok mechanism=PLAIN response="\x00guest\x00guest" "#,
+    "client_properties={capabilities=F:{authentication_failure_close=t:true ",
+    "consumer_cancel_notify=t:true connection.blocked=t:true}}"
+);
 
 /// How the input of a step is cut into reads.
 #[derive(Clone, Copy, Debug)]
