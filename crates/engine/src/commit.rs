@@ -15,6 +15,9 @@ use crate::record::{self, Run};
 use crate::reply_to;
 use crate::settle::{End, Which};
 
+/// What one settled delivery adds to its record at most.
+const RUN_BYTES_MAX: u64 = 20;
+
 /// A publish whose way is known.
 struct Planned {
     publish: Publish,
@@ -96,22 +99,26 @@ impl Engine {
     }
 
     fn check_size(&self, ops: &[Op]) -> Result<(), Refusal> {
-        let (ops_max, bytes_max) = (self.limits.commit_ops_max, self.limits.commit_bytes_max);
-        let bytes: u64 = ops.iter().map(op_bytes).sum();
-        let limit = if ops.len() > ops_max as usize {
-            format!("steps of one commit ({ops_max})")
-        } else if bytes > u64::from(bytes_max) {
-            format!("bytes of one commit ({bytes_max})")
-        } else {
-            return Ok(());
-        };
-        Err(Refusal::LimitReached { limit })
+        let max = self.limits.commit_ops_max;
+        if ops.len() > max as usize {
+            return Err(Refusal::LimitReached { limit: format!("steps of one commit ({max})") });
+        }
+        self.check_bytes(ops.iter().map(op_bytes).sum())
+    }
+
+    fn check_bytes(&self, bytes: u64) -> Result<(), Refusal> {
+        let max = self.limits.commit_bytes_max;
+        if bytes > u64::from(max) {
+            return Err(Refusal::LimitReached { limit: format!("bytes of one commit ({max})") });
+        }
+        Ok(())
     }
 
     /// Every tag is unsettled, and settled only once.
     fn check_tags(&self, asker: Asker, ops: &[Op]) -> Result<(), Refusal> {
         let channel = self.sessions.channel(asker.session, asker.channel);
         let channel = channel.ok_or(Refusal::NotOpen)?;
+        let mut deliveries = 0_usize;
         let mut until = 0;
         let mut single: Map<u64, ()> = Map::default();
         for which in ops.iter().filter_map(|op| settled(op).map(|it| it.0)) {
@@ -122,11 +129,14 @@ impl Engine {
             which.check(channel)?;
             if which.is_multiple {
                 until = until.max(which.until());
+                deliveries = deliveries.max(channel.unsettled.count_until(until));
             } else {
                 single.insert(which.tag, ());
             }
         }
-        Ok(())
+        // They make one record, which has to fit with the rest.
+        let bytes = (deliveries + single.len()) as u64 * RUN_BYTES_MAX;
+        self.check_bytes(bytes)
     }
 
     fn plan_all(

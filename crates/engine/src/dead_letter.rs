@@ -109,11 +109,6 @@ impl Graves {
         })
     }
 
-    /// All entries, in no order; those condemned in the log are also in the state.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.waiting.iter().chain(self.reading.values()).map(|grave| &grave.entry)
-    }
-
     /// Entries that are in their queues as far as the log is concerned.
     pub(crate) fn still_queued(&self) -> impl Iterator<Item = (Address, &Entry)> {
         let all = self.waiting.iter().chain(self.reading.values());

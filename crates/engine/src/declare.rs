@@ -170,11 +170,8 @@ impl Engine {
             runs.extend(ready.map(|(first, count)| Run { queue: id, level, first, count }));
         }
         if !runs.is_empty() && !id.is_volatile() {
-            let mut bytes = Vec::new();
-            for run in &runs {
-                run.put(&mut bytes);
-            }
-            record::append(turn.log, record::SETTLE, &bytes);
+            let mut written = runs.clone();
+            record::append_runs(turn.log, record::SETTLE, &mut written, &mut self.scratch.head);
             queue.changed = turn.log.next_lsn();
         }
         let gate = queue.changed;

@@ -5,7 +5,6 @@ mod consumers;
 
 use model::{ConsumerId, Log, Lsn, QueueId, Ticket};
 
-use crate::Engine;
 use crate::channel::{Channel, ConsumerKey, NO_CONSUMER, Sessions, Slot, Turn};
 use crate::dead_letter::{Graves, Reason};
 use crate::effects::{Effects, Handout, Output, Place, Push};
@@ -13,6 +12,7 @@ use crate::fifo::{Entry, Stored};
 use crate::perform::{Holdings, State};
 use crate::queue::{Head, Queue};
 use crate::record::{self, Run};
+use crate::{Engine, Scratch};
 
 /// What a delivery weighs besides its stored message: frames and bookkeeping.
 const DELIVERY_BYTES: u32 = 64;
@@ -100,17 +100,12 @@ impl Engine {
         self.write_settles(turn);
     }
 
-    /// Writes one record for the collected runs of durable queues.
+    /// Writes the collected runs of durable queues down.
     pub(crate) fn write_settles<L: Log>(&mut self, turn: &mut Turn<'_, L>) {
-        let runs = &mut self.scratch.runs;
-        if runs.is_empty() {
-            return;
+        let Scratch { runs, head, .. } = &mut self.scratch;
+        if !runs.is_empty() {
+            record::append_runs(turn.log, record::SETTLE, runs, head);
         }
-        record::join(runs);
-        let bytes = &mut self.scratch.head;
-        bytes.clear();
-        runs.drain(..).for_each(|run| run.put(bytes));
-        record::append(turn.log, record::SETTLE, bytes);
     }
 
     /// Takes one message for a client that asked once. `None` when nothing is ready.

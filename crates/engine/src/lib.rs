@@ -235,7 +235,7 @@ impl Engine {
         let on_the_way = self.sessions.iter().flat_map(|session| session.flight.settled());
         out.extend(on_the_way.filter_map(|entry| entry.stored.lsn()).filter(inside));
         let condemned = self.state.condemned.values().map(|(_, entry)| entry);
-        let condemned = condemned.chain(self.graves.entries());
+        let condemned = condemned.chain(self.graves.still_queued().map(|(_, entry)| entry));
         out.extend(condemned.filter_map(|entry| entry.stored.lsn()).filter(inside));
         self.state.delayed.live(&range, out);
         out.sort_unstable();

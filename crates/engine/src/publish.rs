@@ -15,7 +15,7 @@ use crate::dead_letter::Reason;
 use crate::effects::{Output, Push};
 use crate::fifo::Stored;
 use crate::perform::Arrival;
-use crate::record::{self, Head};
+use crate::record::{self, Head, short_text};
 use crate::reply_to;
 use crate::routing::RouteRequest;
 
@@ -118,6 +118,10 @@ impl Engine {
         targets: &mut Vec<QueueId>,
     ) -> Result<Plan, Refusal> {
         targets.clear();
+        let max = self.limits.message_bytes_max;
+        if publish.body.len() > max as usize {
+            return Err(Refusal::LimitReached { limit: format!("bytes of one message ({max})") });
+        }
         let mut plan = Plan::default();
         let Some(vhost) = self.state.vhost_mut(id) else { return Err(Refusal::NotOpen) };
         let mut reads_headers = false;
@@ -181,6 +185,9 @@ impl Engine {
         let split = targets.partition_point(|target| !target.is_volatile());
         let (durable, volatile) = targets.split_at_checked(split).unwrap_or((targets, &[]));
         let MessageRef { exchange, routing_key, properties, body } = head.message;
+        let (exchange, routing_key) = (short_text(exchange), short_text(routing_key));
+        let message = MessageRef { exchange, routing_key, properties, body };
+        let head = &Head { message, ..*head };
         let content = exchange.len() + routing_key.len() + properties.len() + body.len();
         let is_logged = !durable.is_empty() || head.due.is_some();
         if is_logged {

@@ -21,13 +21,16 @@
 //! | 34 | user put | name, password hash, tags |
 //! | 35 | user deleted | name |
 
+mod spec;
+
 use bytes::Bytes;
-use model::{
-    Binding, DestinationKind, ExchangeKind, ExchangeSpec, Log, Lsn, MessageRef, Overflow, QueueId,
-    QueueKind, QueueOptions, QueueSpec, Record, VhostId,
-};
+use model::{Log, Lsn, MessageRef, QueueId, Record, VhostId};
 
 use crate::fifo::{put_varint, take_varint};
+pub(crate) use spec::{
+    put_binding, put_exchange_spec, put_queue_spec, take_binding, take_exchange_spec,
+    take_queue_spec,
+};
 
 pub(crate) const MESSAGE: u8 = 1;
 pub(crate) const SETTLE: u8 = 2;
@@ -146,7 +149,13 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A name or key as its length byte; longer ones were refused at the door.
+/// A name or key cut to what its length byte can say. Doors refuse longer ones; arguments of
+/// queues may name longer keys.
+pub(crate) fn short_text(text: &[u8]) -> &[u8] {
+    text.get(..usize::from(u8::MAX)).unwrap_or(text)
+}
+
+/// The length byte of a name or key that was cut.
 fn short(text: &[u8]) -> u8 {
     debug_assert!(u8::try_from(text.len()).is_ok(), "a name is longer than 255 bytes");
     u8::try_from(text.len()).unwrap_or(u8::MAX)
@@ -275,6 +284,28 @@ impl Promote {
     }
 }
 
+/// Most runs in one record; far below what a log takes as one record.
+const RUNS_MAX: usize = 64 * 1024;
+
+/// Joins runs and appends them as records of this kind, each a group of its own: entries settle
+/// and return independently of each other. Leaves the list empty.
+pub(crate) fn append_runs<L: Log>(
+    log: &mut L,
+    kind: u8,
+    runs: &mut Vec<Run>,
+    buffer: &mut Vec<u8>,
+) {
+    join(runs);
+    for some in runs.chunks(RUNS_MAX) {
+        buffer.clear();
+        for run in some {
+            run.put(buffer);
+        }
+        append(log, kind, buffer);
+    }
+    runs.clear();
+}
+
 /// Appends one record that is a group of its own. Returns its address.
 pub(crate) fn append<L: Log>(log: &mut L, kind: u8, payload: &[u8]) -> Lsn {
     log.append(Record { kind, has_more: false, parts: &[payload] })
@@ -291,150 +322,6 @@ pub(crate) fn append_group<L: Log>(log: &mut L, records: &[(u8, Vec<u8>)]) {
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     put_varint(out, text.len() as u64);
     out.extend_from_slice(text);
-}
-
-fn put_optional_text(out: &mut Vec<u8>, text: Option<&Bytes>) {
-    out.push(u8::from(text.is_some()));
-    if let Some(text) = text {
-        put_text(out, text);
-    }
-}
-
-/// `u8` claims (bit 0 durable, 1 exclusive, 2 auto-delete, 3 quorum, 4 single active consumer),
-/// `u8` overflow, `u8` highest priority, then optional varints (a claim byte, then the number):
-/// message ttl, expiry, length, bytes, delivery limit; then optional texts: dead-letter exchange,
-/// dead-letter routing key; then the arguments.
-pub(crate) fn put_queue_spec(out: &mut Vec<u8>, spec: &QueueSpec) {
-    let options = &spec.options;
-    let claims = [
-        spec.is_durable,
-        spec.is_exclusive,
-        spec.is_auto_delete,
-        options.kind == QueueKind::Quorum,
-        options.is_single_active_consumer,
-    ];
-    out.push(pack(&claims));
-    out.push(match options.overflow {
-        Overflow::DropHead => 0,
-        Overflow::RejectPublish => 1,
-        Overflow::RejectPublishDeadLetter => 2,
-    });
-    out.push(options.priority_max);
-    let numbers = [
-        options.message_ttl_ms,
-        options.expires_ms,
-        options.length_max,
-        options.bytes_max,
-        options.delivery_max.map(u64::from),
-    ];
-    for number in numbers {
-        out.push(u8::from(number.is_some()));
-        if let Some(number) = number {
-            put_varint(out, number);
-        }
-    }
-    put_optional_text(out, options.dead_letter_exchange.as_ref());
-    put_optional_text(out, options.dead_letter_routing_key.as_ref());
-    put_text(out, &spec.arguments);
-}
-
-pub(crate) fn take_queue_spec(rest: &mut &[u8]) -> Option<QueueSpec> {
-    let claims = take_u8(rest)?;
-    let overflow = match take_u8(rest)? {
-        0 => Overflow::DropHead,
-        1 => Overflow::RejectPublish,
-        2 => Overflow::RejectPublishDeadLetter,
-        _ => return None,
-    };
-    let options = QueueOptions {
-        kind: if claims & 8 == 0 { QueueKind::Classic } else { QueueKind::Quorum },
-        overflow,
-        priority_max: take_u8(rest)?,
-        message_ttl_ms: take_optional_number(rest)?,
-        expires_ms: take_optional_number(rest)?,
-        length_max: take_optional_number(rest)?,
-        bytes_max: take_optional_number(rest)?,
-        delivery_max: match take_optional_number(rest)? {
-            Some(number) => Some(u32::try_from(number).ok()?),
-            None => None,
-        },
-        dead_letter_exchange: take_optional_text(rest)?,
-        dead_letter_routing_key: take_optional_text(rest)?,
-        is_single_active_consumer: claims & 16 != 0,
-    };
-    Some(QueueSpec {
-        is_durable: claims & 1 != 0,
-        is_exclusive: claims & 2 != 0,
-        is_auto_delete: claims & 4 != 0,
-        options,
-        arguments: take_text(rest)?,
-    })
-}
-
-/// `u8` kind, `u8` claims (bit 0 durable, 1 auto-delete, 2 internal, 3 delayed), optional text:
-/// alternate exchange; then the arguments.
-pub(crate) fn put_exchange_spec(out: &mut Vec<u8>, spec: &ExchangeSpec) {
-    out.push(match spec.kind {
-        ExchangeKind::Direct => 0,
-        ExchangeKind::Fanout => 1,
-        ExchangeKind::Topic => 2,
-        ExchangeKind::Headers => 3,
-        ExchangeKind::ConsistentHash => 4,
-    });
-    out.push(pack(&[spec.is_durable, spec.is_auto_delete, spec.is_internal, spec.is_delayed]));
-    put_optional_text(out, spec.alternate.as_ref());
-    put_text(out, &spec.arguments);
-}
-
-pub(crate) fn take_exchange_spec(rest: &mut &[u8]) -> Option<ExchangeSpec> {
-    let kind = match take_u8(rest)? {
-        0 => ExchangeKind::Direct,
-        1 => ExchangeKind::Fanout,
-        2 => ExchangeKind::Topic,
-        3 => ExchangeKind::Headers,
-        4 => ExchangeKind::ConsistentHash,
-        _ => return None,
-    };
-    let claims = take_u8(rest)?;
-    Some(ExchangeSpec {
-        kind,
-        is_durable: claims & 1 != 0,
-        is_auto_delete: claims & 2 != 0,
-        is_internal: claims & 4 != 0,
-        is_delayed: claims & 8 != 0,
-        alternate: take_optional_text(rest)?,
-        arguments: take_text(rest)?,
-    })
-}
-
-/// `u8` 0 to a queue or 1 to an exchange, then texts: source, destination, key, arguments.
-pub(crate) fn put_binding(out: &mut Vec<u8>, binding: &Binding) {
-    out.push(match binding.kind {
-        DestinationKind::Queue => 0,
-        DestinationKind::Exchange => 1,
-    });
-    for text in [&binding.source, &binding.destination, &binding.routing_key, &binding.arguments] {
-        put_text(out, text);
-    }
-}
-
-pub(crate) fn take_binding(rest: &mut &[u8]) -> Option<Binding> {
-    let kind = match take_u8(rest)? {
-        0 => DestinationKind::Queue,
-        1 => DestinationKind::Exchange,
-        _ => return None,
-    };
-    Some(Binding {
-        kind,
-        source: take_text(rest)?,
-        destination: take_text(rest)?,
-        routing_key: take_text(rest)?,
-        arguments: take_text(rest)?,
-    })
-}
-
-fn pack(claims: &[bool]) -> u8 {
-    claims.iter().rev().fold(0, |byte, claim| byte << 1 | u8::from(*claim))
 }
 
 pub(crate) fn take_slice<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
@@ -470,24 +357,6 @@ pub(crate) fn take_u64(rest: &mut &[u8]) -> Option<u64> {
 pub(crate) fn take_text(rest: &mut &[u8]) -> Option<Bytes> {
     let length = usize::try_from(take_varint(rest)?).ok()?;
     take_slice(rest, length).map(Bytes::copy_from_slice)
-}
-
-#[allow(clippy::option_option, reason = "outer: the bytes read; inner: the value is there")]
-fn take_optional_text(rest: &mut &[u8]) -> Option<Option<Bytes>> {
-    match take_u8(rest)? {
-        0 => Some(None),
-        1 => take_text(rest).map(Some),
-        _ => None,
-    }
-}
-
-#[allow(clippy::option_option, reason = "outer: the bytes read; inner: the value is there")]
-fn take_optional_number(rest: &mut &[u8]) -> Option<Option<u64>> {
-    match take_u8(rest)? {
-        0 => Some(None),
-        1 => take_varint(rest).map(Some),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

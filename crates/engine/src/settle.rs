@@ -88,7 +88,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends deliveries that were taken from their channel, with at most two records of one group.
+    /// Ends deliveries that were taken from their channel, and writes that down.
     pub(crate) fn end_deliveries<L: Log>(
         &mut self,
         turn: &mut Turn<'_, L>,
@@ -102,23 +102,8 @@ impl Engine {
         for slot in slots.drain(..) {
             self.end_delivery(turn, &slot, end, &mut returns);
         }
-        if returns.is_empty() {
-            self.write_settles(turn);
-            return;
-        }
-        record::join(&mut returns);
-        let mut group = Vec::with_capacity(2);
-        for (kind, runs) in
-            [(record::SETTLE, &mut self.scratch.runs), (record::RETURN, &mut returns)]
-        {
-            record::join(runs);
-            let mut bytes = Vec::new();
-            runs.drain(..).for_each(|run| run.put(&mut bytes));
-            if !bytes.is_empty() {
-                group.push((kind, bytes));
-            }
-        }
-        record::append_group(turn.log, &group);
+        self.write_settles(turn);
+        record::append_runs(turn.log, record::RETURN, &mut returns, &mut self.scratch.head);
     }
 
     /// Ends one delivery; what is to be written stands in `scratch.runs` and `returns`.
@@ -146,12 +131,14 @@ impl Engine {
                 loss.end(queue, &mut self.state.holdings, (place, entry), Reason::Rejected);
             }
             End::Requeue => {
-                entry.returns = entry.returns.saturating_add(1);
-                if queue.returns_max().is_some_and(|max| entry.returns > max) {
+                let returns_now = entry.returns.saturating_add(1);
+                if queue.returns_max().is_some_and(|max| returns_now > max) {
+                    // The log has no `return` for it, so its count stays.
                     let reason = Reason::DeliveryLimit;
                     loss.end(queue, &mut self.state.holdings, (place, entry), reason);
                     return;
                 }
+                entry.returns = returns_now;
                 queue.put_back(slot.level, slot.seq, entry);
                 if !slot.queue.is_volatile() {
                     returns.push(Run::one(slot.queue, slot.level, slot.seq));

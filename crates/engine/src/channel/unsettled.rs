@@ -90,6 +90,11 @@ impl Unsettled {
         self.slots.get(index).filter(|slot| !slot.is_dead).map(|_| index)
     }
 
+    /// How many at most are unsettled up to and including a tag.
+    pub(crate) fn count_until(&self, tag: u64) -> usize {
+        self.slots.partition_point(|slot| slot.tag <= tag)
+    }
+
     /// Takes one delivery.
     pub(crate) fn take(&mut self, tag: u64) -> Option<Slot> {
         let index = self.find(tag)?;

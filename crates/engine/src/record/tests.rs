@@ -3,6 +3,8 @@
 
 use proptest::prelude::*;
 
+use model::{ExchangeKind, ExchangeSpec, Overflow, QueueKind, QueueOptions, QueueSpec};
+
 use super::*;
 
 fn bytes(max: usize) -> impl Strategy<Value = Bytes> {

@@ -267,3 +267,17 @@ fn thousands_expire_without_thousands_of_reads_at_once() {
     assert_eq!(world.get("dead").unwrap().body, "0");
     world.check_recovery();
 }
+
+#[test]
+fn a_message_that_dies_of_its_last_return_counts_the_same_after_a_restart() {
+    let mut world = World::new();
+    mourned(&mut world, &QueueOptions { delivery_max: Some(1), ..QueueOptions::default() });
+    world.put("q", "x");
+    let tag = world.get("q").unwrap().tag;
+    world.release(BOB, tag, true);
+    world.serves_reads = false;
+    let tag = world.get("q").unwrap().tag;
+    world.release(BOB, tag, true);
+    assert_eq!(world.reads.len(), 1);
+    world.check_recovery();
+}

@@ -271,7 +271,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
     #[test]
     fn any_history_agrees_with_the_model(acts in proptest::collection::vec(act(), 1..120)) {
         let mut run = Run::new();
