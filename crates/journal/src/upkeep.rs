@@ -180,10 +180,19 @@ impl Journal {
     }
 
     fn look_at_disk(&mut self) -> Result<(), Fault> {
-        let next = self.next_lsn();
-        if !self.upkeep.space.wants_look(next) {
-            return Ok(());
+        if self.upkeep.space.wants_look(self.next_lsn()) {
+            return self.measure_disk();
         }
+        Ok(())
+    }
+
+    /// Measures the free space of the disk. Growth of the log does so by itself; others may fill
+    /// the disk while the log rests, so call it about once a second.
+    ///
+    /// # Errors
+    /// When the system cannot tell; that is final.
+    pub fn measure_disk(&mut self) -> Result<(), Fault> {
+        let next = self.next_lsn();
         match self.dir.disk.free_bytes(&self.dir.dir) {
             Ok(free) => self.upkeep.space.looked(next, free, self.options.free_bytes_min),
             Err(error) => {

@@ -324,7 +324,16 @@ impl Node {
     /// Whether [`Node::commit`] has something to do now: a batch to cut or a read to serve.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        (self.is_sync_wanted && !self.log.journal.is_committing()) || !self.reads.is_empty()
+        let is_batch_waiting = self.is_sync_wanted && !self.log.journal.is_committing();
+        is_batch_waiting || !self.reads.is_empty() || self.log.check().is_err()
+    }
+
+    /// Looks at the free space of the disk; call it about once a second.
+    pub fn measure_disk(&mut self) {
+        if let Err(fault) = self.log.journal.measure_disk() {
+            self.log.poison(fault);
+        }
+        self.watch_room();
     }
 
     /// Gives memory back that only traffic needs; call it when nothing happened for a while.

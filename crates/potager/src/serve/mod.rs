@@ -83,7 +83,7 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<ExitCode>
         desk.ask(None, Request::Admin(Box::new(admin))).await;
     }
     let doors = Doors::open(&settings, &desk, files_max)?;
-    watch::memory(&settings, &desk);
+    watch::resources(&settings, &desk);
     doors.announce(&settings)?;
     crate::banner::print(&settings, &doors.addresses, started.elapsed());
     stop::run(server, turns, doors.open_counts).await

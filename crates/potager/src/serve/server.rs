@@ -56,6 +56,17 @@ impl Server {
         outcome
     }
 
+    /// As [`Server::with`], without letting a turn follow unless there is something to do.
+    pub(crate) fn watch(&self, act: impl FnOnce(&mut Node)) {
+        let has_work = self.node.borrow_mut().as_mut().is_some_and(|node| {
+            act(node);
+            node.has_work()
+        });
+        if has_work {
+            self.ring();
+        }
+    }
+
     /// Reads from the node, if it is still open.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Node) -> T) -> Option<T> {
         self.node.borrow().as_ref().map(look)

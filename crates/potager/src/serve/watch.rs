@@ -1,5 +1,5 @@
 //! What the server watches about its own process: resident memory, and how many files it may
-//! open. The disk is watched by the journal.
+//! open. The disk is measured by the journal, which is told here when to look.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub(super) fn raise_file_limit() -> usize {
     now.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX / 2)
 }
 
-/// Raises and clears the memory alarm for as long as the server runs.
-pub(super) fn memory(settings: &Settings, desk: &Desk) {
+/// Raises and clears the alarms for as long as the server runs.
+pub(super) fn resources(settings: &Settings, desk: &Desk) {
     let bytes_max = match settings.alarm.memory_bytes_max {
         0 => memory_bytes().unwrap_or(u64::MAX / 100) / 100 * MEMORY_SHARE,
         bytes => bytes,
@@ -39,10 +39,13 @@ pub(super) fn memory(settings: &Settings, desk: &Desk) {
             // Hysteresis: clear a tenth below the mark, so that it does not flicker.
             let mark = if is_on { bytes_max / 10 * 9 } else { bytes_max };
             let is_short = resident_bytes().is_some_and(|bytes| bytes > mark);
-            if is_short != is_on {
-                is_on = is_short;
-                desk.server().with(|node| node.set_alarm(Alarm::Memory, is_on));
-            }
+            desk.server().watch(|node| {
+                node.measure_disk();
+                if is_short != is_on {
+                    is_on = is_short;
+                    node.set_alarm(Alarm::Memory, is_on);
+                }
+            });
         }
     });
 }
