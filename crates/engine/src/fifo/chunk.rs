@@ -57,10 +57,16 @@ pub(crate) struct Coder {
 impl Coder {
     /// Appends one entry.
     pub(crate) fn encode(&mut self, out: &mut Vec<u8>, lsn: Lsn, entry: &Entry) {
+        let step = lsn.0.wrapping_sub(self.lsn);
+        let is_alike = step == self.step && entry.body == self.body && entry.head == self.head;
+        if is_alike && entry.expires == NEVER {
+            out.push(0);
+            self.lsn = lsn.0;
+            return;
+        }
         let at = out.len();
         let mut flags = 0;
         out.push(0);
-        let step = lsn.0.wrapping_sub(self.lsn);
         if step != self.step {
             flags |= HAS_STEP;
             put_varint(out, zigzag(step));
@@ -87,6 +93,10 @@ impl Coder {
     /// Reads one entry; also returns how many bytes it took. `None` at the end.
     pub(crate) fn decode(&mut self, bytes: &[u8]) -> Option<(Entry, usize)> {
         let (flags, mut rest) = bytes.split_first()?;
+        if *flags == 0 {
+            self.lsn = self.lsn.wrapping_add(self.step);
+            return Some((self.entry(NEVER), 1));
+        }
         if flags & HAS_STEP != 0 {
             self.step = unzigzag(take_varint(&mut rest)?);
         }
@@ -102,9 +112,13 @@ impl Coder {
             expires = self.expires.wrapping_add(unzigzag(take_varint(&mut rest)?));
             self.expires = expires;
         }
+        Some((self.entry(expires), bytes.len() - rest.len()))
+    }
+
+    /// The entry that was decoded last.
+    const fn entry(&self, expires: u64) -> Entry {
         let stored = Stored::Log(Lsn(self.lsn));
-        let entry = Entry { stored, expires, body: self.body, head: self.head, returns: 0 };
-        Some((entry, bytes.len() - rest.len()))
+        Entry { stored, expires, body: self.body, head: self.head, returns: 0 }
     }
 }
 
