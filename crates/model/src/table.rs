@@ -234,35 +234,32 @@ fn take_long<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 fn take_value<'a>(rest: &mut &'a [u8]) -> Result<Value<'a>, TableError> {
     let [tag] = take::<1>(rest).ok_or(TableError::Truncated)?;
-    if !b"tbBsuIilLfdDSxATFV".contains(&tag) {
-        return Err(TableError::UnknownTag(tag));
-    }
-    take_tagged(tag, rest).ok_or(TableError::Truncated)
+    let value = match tag {
+        b'S' => take_long(rest).map(Value::Text),
+        b't' => take::<1>(rest).map(|byte| Value::Bool(byte != [0])),
+        b'b' => take(rest).map(|bytes| Value::Int(i64::from(i8::from_be_bytes(bytes)))),
+        b'B' => take(rest).map(|bytes| Value::Uint(u64::from(u8::from_be_bytes(bytes)))),
+        b's' => take(rest).map(|bytes| Value::Int(i64::from(i16::from_be_bytes(bytes)))),
+        b'u' => take(rest).map(|bytes| Value::Uint(u64::from(u16::from_be_bytes(bytes)))),
+        b'I' => take(rest).map(|bytes| Value::Int(i64::from(i32::from_be_bytes(bytes)))),
+        b'i' => take(rest).map(|bytes| Value::Uint(u64::from(u32::from_be_bytes(bytes)))),
+        b'l' | b'L' => take(rest).map(|bytes| Value::Int(i64::from_be_bytes(bytes))),
+        b'f' => take(rest).map(|bytes| Value::Float(f64::from(f32::from_be_bytes(bytes)))),
+        b'd' => take(rest).map(|bytes| Value::Float(f64::from_be_bytes(bytes))),
+        b'D' => take_decimal(rest),
+        b'x' => take_long(rest).map(Value::Bytes),
+        b'A' => take_long(rest).map(Value::Array),
+        b'T' => take(rest).map(|bytes| Value::Timestamp(u64::from_be_bytes(bytes))),
+        b'F' => take_long(rest).map(Value::Table),
+        b'V' => Some(Value::Void),
+        _ => return Err(TableError::UnknownTag(tag)),
+    };
+    value.ok_or(TableError::Truncated)
 }
 
-fn take_tagged<'a>(tag: u8, rest: &mut &'a [u8]) -> Option<Value<'a>> {
-    Some(match tag {
-        b't' => Value::Bool(take::<1>(rest)? != [0]),
-        b'b' => Value::Int(i64::from(i8::from_be_bytes(take(rest)?))),
-        b'B' => Value::Uint(u64::from(u8::from_be_bytes(take(rest)?))),
-        b's' => Value::Int(i64::from(i16::from_be_bytes(take(rest)?))),
-        b'u' => Value::Uint(u64::from(u16::from_be_bytes(take(rest)?))),
-        b'I' => Value::Int(i64::from(i32::from_be_bytes(take(rest)?))),
-        b'i' => Value::Uint(u64::from(u32::from_be_bytes(take(rest)?))),
-        b'l' | b'L' => Value::Int(i64::from_be_bytes(take(rest)?)),
-        b'f' => Value::Float(f64::from(f32::from_be_bytes(take(rest)?))),
-        b'd' => Value::Float(f64::from_be_bytes(take(rest)?)),
-        b'D' => {
-            let [scale] = take::<1>(rest)?;
-            Value::Decimal(scale, i32::from_be_bytes(take(rest)?))
-        }
-        b'S' => Value::Text(take_long(rest)?),
-        b'x' => Value::Bytes(take_long(rest)?),
-        b'A' => Value::Array(take_long(rest)?),
-        b'T' => Value::Timestamp(u64::from_be_bytes(take(rest)?)),
-        b'F' => Value::Table(take_long(rest)?),
-        _ => Value::Void,
-    })
+fn take_decimal<'a>(rest: &mut &[u8]) -> Option<Value<'a>> {
+    let [scale] = take::<1>(rest)?;
+    Some(Value::Decimal(scale, i32::from_be_bytes(take(rest)?)))
 }
 
 #[cfg(test)]

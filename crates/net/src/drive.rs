@@ -88,6 +88,8 @@ struct Line<C, S: Service> {
     out: Outbox,
     /// Input may hold whole commands that had no room.
     is_stalled: bool,
+    /// The door was told something since it last looked at its input.
+    has_news: bool,
     /// Since when waiting output has not moved.
     stuck_since: Option<Instant>,
 }
@@ -112,6 +114,7 @@ pub async fn drive<C: Connection, S: Service>(
         input: BytesMut::new(),
         out: Outbox::new(),
         is_stalled: false,
+        has_news: false,
         stuck_since: None,
     };
     let (mut reader, writer) = stream.split();
@@ -160,7 +163,7 @@ impl<C: Connection, S: Service> Line<C, S> {
         Ok(outcome)
     }
 
-    /// Takes what the engine released, resumes stalled input, writes once.
+    /// Takes what the engine released, resumes input that waited for it, writes once.
     fn pass(&mut self, writer: &WriteHalf<'_>) -> io::Result<Result<(), Close>> {
         loop {
             let gathered = self.gather();
@@ -174,7 +177,7 @@ impl<C: Connection, S: Service> Line<C, S> {
             if is_full {
                 return Ok(Ok(()));
             }
-            if self.is_stalled {
+            if self.may_resume() {
                 if let Err(close) = self.resume_input() {
                     return Ok(Err(close));
                 }
@@ -184,11 +187,19 @@ impl<C: Connection, S: Service> Line<C, S> {
         }
     }
 
+    /// Whether input that was left in the buffer may be worth another look: there was no room for
+    /// it, or the door waited for an answer that has come.
+    fn may_resume(&mut self) -> bool {
+        let has_news = std::mem::take(&mut self.has_news);
+        !self.input.is_empty() && (self.is_stalled || has_news)
+    }
+
     fn gather(&mut self) -> Result<bool, Close> {
-        let Self { shared, session, connection, out, .. } = self;
+        let Self { shared, session, connection, out, has_news, .. } = self;
         let now = Instant::now();
         shared.service.collect(*session, &mut |output| {
             shared.buffers.lend_output(&mut out.bytes);
+            *has_news = true;
             match output {
                 Output::Reply { channel, ticket, reply } => {
                     connection.on_reply(now, (channel, ticket), reply, out)?;

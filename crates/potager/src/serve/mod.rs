@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -49,6 +49,8 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(8)
+        // A password check needs 20 MB of memory, given back when its thread ends.
+        .thread_keep_alive(Duration::from_secs(1))
         .build()
         .context("could not start the runtime")?;
     let code = LocalSet::new().block_on(&runtime, serve(settings, started));
@@ -205,10 +207,9 @@ fn serve_amqp(
         limits: settings.limits,
         ..proto_amqp::Options::default()
     });
-    let mut entropy = random::source()?;
     let service = desk.server_rc();
     let shared = Drive { buffers: Rc::clone(&service.buffers), service };
-    let nonce = std::cell::RefCell::new(move || entropy());
+    let nonce = std::cell::RefCell::new(random::source()?);
     tokio::task::spawn_local(net::run(door, connections_max, move |stream, address| {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let nonce = (*nonce.borrow_mut())();

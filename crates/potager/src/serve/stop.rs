@@ -71,9 +71,10 @@ async fn wait(longest: Duration, is_over: impl Fn() -> bool) {
 }
 
 fn storage_fault(fault: Option<Fault>) -> ExitCode {
-    match fault {
-        Some(fault) => tracing::error!(%fault, "storage fault: nothing is acknowledged any more"),
-        None => tracing::error!("the turn task ended: nothing is acknowledged any more"),
+    if let Some(fault) = fault {
+        tracing::error!(%fault, "storage fault: nothing is acknowledged any more");
+    } else {
+        tracing::error!("the turn task ended: nothing is acknowledged any more");
     }
     ExitCode::from(EXIT_STORAGE)
 }
