@@ -70,8 +70,8 @@ impl Engine {
             Request::Unbind(binding) => self.unbind(turn, asker, &binding),
             Request::OpenChannel { is_strict } => self.open_channel(turn, asker, is_strict),
             Request::CloseChannel => {
-                self.end_channel(turn, asker.session, asker.channel);
-                turn.reply(asker, Lsn::ZERO, Reply::Done);
+                let gate = self.end_channel(turn, asker.session, asker.channel);
+                turn.reply(asker, gate, Reply::Done);
                 Ok(())
             }
             Request::OpenVhost(name) => self.open_vhost(turn, asker, name),

@@ -169,6 +169,8 @@ pub(crate) struct Channel {
     pub next_tag: u64,
     pub consumers: Vec<ConsumerKey>,
     pub unsettled: Unsettled,
+    /// End of the last record about a delivery of this channel, or just inside it.
+    pub changed: Lsn,
     /// Address part of its reply consumer, see `reply_to.rs`.
     pub reply_token: Option<Bytes>,
 }
@@ -184,6 +186,7 @@ impl Channel {
             next_tag: 1,
             consumers: Vec::new(),
             unsettled: Unsettled::default(),
+            changed: Lsn::ZERO,
             reply_token: None,
         }
     }

@@ -128,7 +128,9 @@ impl Engine {
             let handout = parcel.handout(channel, tag);
             owner.flight.hand(handout.bytes, no_ack.then(|| parcel.entry.clone()));
             let push = Push::Got { ticket, delivery: handout, ready: queue.ready };
-            turn.out.outputs.push(Output { session, gate: parcel.gate(), push });
+            // The answer shows a count, so it waits like any other look at the queue.
+            let gate = parcel.gate().max(queue.changed);
+            turn.out.outputs.push(Output { session, gate, push });
             if no_ack {
                 loss.note(parcel.place);
             } else {
@@ -138,6 +140,9 @@ impl Engine {
             }
         }
         self.timers.arm(queue);
+        if !self.scratch.runs.is_empty() {
+            queue.will_change(turn.log.next_lsn());
+        }
         self.write_settles(turn);
         found.map(|_| ())
     }

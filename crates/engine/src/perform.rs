@@ -157,6 +157,9 @@ impl State {
             head: arrival.head,
             returns: 0,
         };
+        if let Stored::Log(lsn) = entry.stored {
+            queue.will_change(lsn);
+        }
         self.holdings.hold(&entry.stored, entry.record_bytes());
         queue.push(arrival.priority, entry);
         if !std::mem::replace(&mut queue.is_woken, true) {

@@ -26,7 +26,8 @@ pub(crate) struct Queue {
     /// By priority, highest first; a level appears with its first message.
     levels: Vec<Level>,
     // Volatile.
-    /// End of the last record about the queue itself.
+    /// Gate of what a look at the queue shows: end of the last record about it or its content,
+    /// or just inside that record.
     pub changed: Lsn,
     /// Of an exclusive queue.
     pub owner: Option<SessionId>,
@@ -78,6 +79,13 @@ impl Queue {
             timer: NEVER,
             may_expire: false,
             is_woken: false,
+        }
+    }
+
+    /// The record that will stand at `lsn` changes what is in the queue.
+    pub(crate) fn will_change(&mut self, lsn: Lsn) {
+        if !self.id.is_volatile() {
+            self.changed = self.changed.max(lsn.plus(1));
         }
     }
 

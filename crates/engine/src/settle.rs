@@ -80,6 +80,7 @@ impl Engine {
         let mut slots = std::mem::take(&mut self.scratch.slots);
         channel.take_deliveries(which, &mut slots);
         let is_shared = channel.credit_all > 0;
+        channel.changed = turn.log.next_lsn().plus(1);
         self.end_deliveries(turn, &mut slots, end);
         self.scratch.slots = slots;
         if is_shared {
@@ -122,6 +123,7 @@ impl Engine {
             return;
         };
         queue.unsettled -= 1;
+        queue.will_change(turn.log.next_lsn());
         let mut loss =
             Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
         let mut entry = slot.entry();
@@ -173,15 +175,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the consumers of a channel and gives its deliveries back.
+    /// Ends the consumers of a channel and gives its deliveries back. Returns the gate of the
+    /// answer: who hears that a channel is closed may rely on what it acknowledged there.
     pub(crate) fn end_channel<L: Log>(
         &mut self,
         turn: &mut Turn<'_, L>,
         session: SessionId,
         number: u16,
-    ) {
-        let Some(owner) = self.sessions.get_mut(session) else { return };
-        let Some(mut channel) = owner.channels.remove(number) else { return };
+    ) -> Lsn {
+        let Some(owner) = self.sessions.get_mut(session) else { return Lsn::ZERO };
+        let Some(mut channel) = owner.channels.remove(number) else { return Lsn::ZERO };
+        let before = turn.log.next_lsn();
         if let Some(token) = channel.reply_token.take() {
             self.replies.remove(&token);
         }
@@ -193,6 +197,8 @@ impl Engine {
         let mut slots = Vec::with_capacity(channel.unsettled.len());
         channel.take_deliveries(Which { tag: 0, is_multiple: true }, &mut slots);
         self.end_deliveries(turn, &mut slots, End::Requeue);
+        let after = turn.log.next_lsn();
+        if after > before { after } else { channel.changed }
     }
 
     /// Ends all channels of a session, then its exclusive queues.

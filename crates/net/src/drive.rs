@@ -267,7 +267,7 @@ impl<C: Connection, S: Service> Line<C, S> {
 
     fn parse(&mut self, input: &mut BytesMut) -> Result<(), Close> {
         let outcome = self.connection.on_bytes(Instant::now(), input, &mut self.out);
-        self.is_stalled = outcome.is_ok() && !self.out.has_room();
+        self.is_stalled = outcome.is_ok() && !self.out.has_room() && !input.is_empty();
         self.submit();
         outcome
     }
