@@ -282,8 +282,8 @@ fn difference(received: &QueueSpec, current: &QueueSpec) -> Option<(&'static str
         ),
         (
             "x-single-active-consumer",
-            new.is_single_active_consumer.to_string(),
-            old.is_single_active_consumer.to_string(),
+            claim(new.is_single_active_consumer),
+            claim(old.is_single_active_consumer),
         ),
     ];
     pairs.into_iter().find(|(_, received, current)| received != current)
@@ -306,4 +306,9 @@ fn overflow(overflow: Overflow) -> String {
 
 fn level(max: u8) -> String {
     if max == 0 { String::from("none") } else { max.to_string() }
+}
+
+/// An argument that nobody gives to say no.
+fn claim(is: bool) -> String {
+    String::from(if is { "true" } else { "none" })
 }
