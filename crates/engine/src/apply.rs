@@ -1,7 +1,7 @@
 //! Where requests enter: the only match over [`Request`]. What each does is one function in the
 //! file of its verb; here are only the rules that hold for all of them.
 
-use model::{Admin, Envelope, Log, Lsn, Refusal, Reply, Request, SessionId};
+use model::{Admin, Envelope, Log, Refusal, Reply, Request, SessionId};
 
 use crate::Engine;
 use crate::channel::{Asker, Turn};
