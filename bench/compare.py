@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +29,12 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "conformance")]
 import machine  # noqa: E402
 import rows  # noqa: E402
 from harness import environment  # noqa: E402
-from harness.server import Potager, Server  # noqa: E402
+from harness.server import Potager, Server, answers_amqp, free_port  # noqa: E402
 from rabbitmq import Rabbit  # noqa: E402
 
 KINDS = ("rabbitmq", "potager")
+# Part of the machine that others may use in a round.
+OTHERS_MAX = 0.08
 
 
 @dataclass
@@ -43,6 +46,8 @@ class Bench:
     warm_up: float
     python: Path
     folder: Path
+    # How often a round that others disturbed is tried.
+    tries: int
     # Row name -> server kind -> the figures of each round.
     found: dict[str, dict[str, list[dict]]] = field(default_factory=dict)
 
@@ -116,12 +121,26 @@ def flow(bench: Bench, chosen: list[rows.Row], rounds: int) -> None:
             run = client if row.is_client else generator
             for _ in range(rounds):
                 for kind, server in servers.items():
-                    for other in servers.values():
-                        machine.await_quiet(other.pid)
-                    bench.note(row.name, kind, run(bench, server, row))
+                    figures = undisturbed(bench, servers, lambda: run(bench, server, row))
+                    bench.note(row.name, kind, figures)
     finally:
         for server in servers.values():
             server.kill()
+
+
+def undisturbed(bench: Bench, servers: dict[str, Server], run) -> dict:
+    """One round; again when others used too much of the machine, keeping the calmest."""
+    best: dict = {}
+    for _ in range(bench.tries):
+        for server in servers.values():
+            machine.await_quiet(server.pid)
+        others = machine.Others([server.pid for server in servers.values()])
+        figures = {**run(), "others": others.share()}
+        if not best or figures["others"] < best["others"]:
+            best = figures
+        if best["others"] <= OTHERS_MAX:
+            break
+    return best
 
 
 def start_and_idle(bench: Bench, rounds: int) -> None:
@@ -129,15 +148,28 @@ def start_and_idle(bench: Bench, rounds: int) -> None:
     for turn in range(rounds):
         for kind in KINDS:
             server = bench.server(kind, f"start-{turn}")
-            began = time.monotonic()
-            server.start()
-            first_ms = (time.monotonic() - began) * 1e3
+            first_ms = first_answer_ms(server)
             time.sleep(3)
             machine.await_quiet(server.pid)
             idle_mb = machine.rss_bytes(server.pid) / 1e6
             server.kill()
             bench.note("start", kind, {"ms": first_ms})
             bench.note("idle-memory", kind, {"mb": idle_mb})
+
+
+def first_answer_ms(server: Server) -> float:
+    """Start a server; the time until it answers the protocol header."""
+    server.port = free_port()
+    starting = threading.Thread(target=server.start)
+    began = time.monotonic()
+    starting.start()
+    while not answers_amqp(server.port):
+        if not starting.is_alive() and not server.pid:
+            raise SystemExit(f"compare: {server.kind} did not start")
+        time.sleep(0.0005)
+    took = time.monotonic() - began
+    starting.join()
+    return took * 1e3
 
 
 def footprint(bench: Bench, row: rows.Row) -> None:
@@ -185,6 +217,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each round, default 20")
     parser.add_argument("--warm-up", type=float, default=5.0, help="seconds before, default 5")
     parser.add_argument("--only", action="append", default=[], help="only this row (repeat)")
+    parser.add_argument("--tries", type=int, default=3,
+                        help="of a round that other work on the machine disturbed, default 3")
     parser.add_argument("--nice", type=int, default=0,
                         help="priority of both servers and all clients; below 0 needs root and "
                              "keeps a busy machine's other work out of the figures")
@@ -202,7 +236,7 @@ def main() -> int:
     wants = lambda name: not chosen.only or name in chosen.only  # noqa: E731
     with tempfile.TemporaryDirectory(prefix="potager-compare-") as folder:
         bench = Bench(chosen.binary.resolve(), chosen.seconds, chosen.warm_up,
-                      environment.venv_python(), Path(folder))
+                      environment.venv_python(), Path(folder), chosen.tries)
         print(machine.describe(), f"load {machine.load():.2f}", flush=True)
         flowing = [row for row in rows.FLOW if wants(row.name)]
         if flowing:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import time
 from pathlib import Path
 
@@ -55,6 +56,34 @@ def await_quiet(pid: int) -> None:
         time.sleep(0.5)
         if (cpu_s(pid) - before) / (time.monotonic() - began) < QUIET_SHARE:
             return
+
+
+def busy_s() -> float:
+    """Seconds that all processors together have worked since the system started."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _idle, _wait, irq, softirq, steal = (int(field) for field in fields[:8])
+    return (user + nice + system + irq + softirq + steal) / TICKS
+
+
+class Others:
+    """How much of the machine everybody else used while something was measured."""
+
+    def __init__(self, pids: list[int]) -> None:
+        """Begin; `pids` are the servers, whose work is not somebody else's."""
+        self.pids = pids
+        self.began = time.monotonic()
+        self.before = self._spent()
+
+    def _spent(self) -> float:
+        mine = resource.getrusage(resource.RUSAGE_SELF)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        own = mine.ru_utime + mine.ru_stime + children.ru_utime + children.ru_stime
+        return busy_s() - own - sum(cpu_s(pid) for pid in self.pids)
+
+    def share(self) -> float:
+        """Of all processors, 0 to 1."""
+        took = (time.monotonic() - self.began) * (os.cpu_count() or 1)
+        return max(0.0, self._spent() - self.before) / took
 
 
 def describe() -> str:
