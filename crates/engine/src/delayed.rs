@@ -111,7 +111,7 @@ impl Engine {
         record::append(turn.log, record::PROMOTE, &bytes);
         self.state.promote(&promote);
         if let Some(head) = Head::read(payload).filter(|_| !volatile.is_empty()) {
-            let stored = Stored::Memory(std::sync::Arc::new(payload.to_vec().into()));
+            let stored = Stored::Memory(payload.into());
             let mut arrival = Arrival::new(stored, &head, payload.len());
             arrival.at = turn.now();
             for target in volatile {

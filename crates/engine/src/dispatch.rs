@@ -3,6 +3,8 @@
 
 mod consumers;
 
+use std::sync::Arc;
+
 use model::{ConsumerId, Log, Lsn, QueueId, Ticket};
 
 use crate::channel::{Channel, ConsumerKey, NO_CONSUMER, Sessions, Slot, Turn};
@@ -52,7 +54,7 @@ impl Parcel {
             returns: self.returns,
             place: match &self.entry.stored {
                 Stored::Log(lsn) => Place::Log(*lsn),
-                Stored::Memory(bytes) => Place::Memory((**bytes).clone()),
+                Stored::Memory(bytes) => Place::Memory(Arc::clone(bytes)),
             },
             bytes: record.saturating_add(DELIVERY_BYTES),
         }

@@ -1,6 +1,8 @@
 //! What the engine wants done: outputs for sessions, records to be read, logins to be checked.
 //! Nothing here acts; the commit pipeline (`replica`) collects and carries out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use model::{ConsumerId, Lsn, Reply, SessionId, Ticket};
 
@@ -113,7 +115,7 @@ pub enum Place {
     /// The payload of the log record with this address.
     Log(Lsn),
     /// In memory only.
-    Memory(Bytes),
+    Memory(Arc<[u8]>),
 }
 
 /// A stored message the engine needs to see.

@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use model::Lsn;
 
 pub(crate) use chunk::{Chunk, Coder, put_varint, take_varint};
@@ -28,7 +27,7 @@ pub(crate) enum Stored {
     /// A record of the log.
     Log(Lsn),
     /// In memory; shared by all queues that hold it.
-    Memory(Arc<Bytes>),
+    Memory(Arc<[u8]>),
 }
 
 impl Stored {

@@ -19,6 +19,8 @@ use crate::record::{self, Head, short_text};
 use crate::reply_to;
 use crate::routing::RouteRequest;
 
+/// Capacity that a buffer may keep between calls.
+const SCRATCH_BYTES_MAX: usize = 64 * 1024;
 /// Longest delay: what `x-delay` can say.
 const DELAY_MS_MAX: u64 = u32::MAX as u64;
 
@@ -205,13 +207,16 @@ impl Engine {
             }
         }
         if !volatile.is_empty() {
-            let mut bytes = Vec::with_capacity(content + 64);
-            head.begin(&[], &[], &mut bytes);
+            // Put together in a buffer that stays, so that the message itself is one allocation.
+            let bytes = &mut self.scratch.head;
+            head.begin(&[], &[], bytes);
             for part in [exchange, routing_key, properties, body] {
                 bytes.extend_from_slice(part);
             }
             let record_bytes = bytes.len();
-            let stored = Stored::Memory(Arc::new(bytes.into()));
+            let stored = Stored::Memory(Arc::from(bytes.as_slice()));
+            bytes.clear();
+            bytes.shrink_to(SCRATCH_BYTES_MAX);
             let arrival = Arrival::new(stored, head, record_bytes);
             for target in volatile {
                 self.state.arrive(*target, &arrival);

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::Path;
 
 use model::Lsn;
 
@@ -114,6 +115,11 @@ impl Journal {
     /// Everything before this position is safe at the configured level.
     pub fn durable(&self) -> Lsn {
         self.durable
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        &self.options.dir
     }
 
     /// The fault that ended this journal, if one did.

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use model::{Output, SessionId};
+use model::{Envelope, Output, Request, SessionId};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -24,6 +24,17 @@ use crate::Buffers;
 
 /// A peer that takes no byte of a waiting output for so long is given up.
 pub const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
+/// A one-way stream of small reads is read again only after this long: a server that is woken for
+/// every write costs both sides a wake-up each. The runtime's timer makes about a millisecond of it.
+const REST: Duration = Duration::from_micros(500);
+/// Reads that follow one another faster than this are a stream.
+const STREAM_GAP: Duration = Duration::from_millis(2);
+/// So many in a row make it rest.
+const STREAM_READS: u8 = 16;
+/// A peer with so many messages to work on does not miss us for that long.
+const PLENTY: u64 = 100;
+/// Larger reads are worth a wake-up of their own.
+const SMALL_READ_BYTES: usize = 16 * 1024;
 /// How long a connection that ended may take to accept its last bytes.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
@@ -92,6 +103,46 @@ struct Line<C, S: Service> {
     has_news: bool,
     /// Since when waiting output has not moved.
     stuck_since: Option<Instant>,
+    stream: Stream,
+}
+
+/// Tells a one-way stream of small writes from everything else.
+#[derive(Default)]
+struct Stream {
+    last_read: Option<Instant>,
+    /// Small reads in quick succession that brought nothing else than one-way publishes.
+    run: u8,
+    /// Not read before then.
+    rests_until: Option<Instant>,
+}
+
+impl Stream {
+    /// Notes a read of so many bytes.
+    fn note(&mut self, now: Instant, bytes: usize) {
+        let is_quick = self.last_read.is_some_and(|last| now.duration_since(last) < STREAM_GAP);
+        self.run =
+            if is_quick && bytes < SMALL_READ_BYTES { self.run.saturating_add(1) } else { 0 };
+        self.last_read = Some(now);
+    }
+
+    /// Notes what came of it: anything but publishes nobody waits for, or answers of a peer that
+    /// has plenty of messages left, ends the stream.
+    fn judge(&mut self, requests: &[Envelope], owed: u64) {
+        let is_one_way = |envelope: &Envelope| {
+            if let Request::Publish(publish) = &envelope.request {
+                return !publish.options.wants_confirm;
+            }
+            matches!(envelope.request, Request::Ack { .. }) && owed >= PLENTY
+        };
+        if self.run > 0 && (requests.is_empty() || !requests.iter().all(is_one_way)) {
+            self.run = 0;
+        }
+        if self.run >= STREAM_READS
+            && let Some(last) = self.last_read
+        {
+            self.rests_until = Some(last + REST);
+        }
+    }
 }
 
 /// Serves one client until it goes or its door ends it. Returns why it ended.
@@ -116,6 +167,7 @@ pub async fn drive<C: Connection, S: Service>(
         is_stalled: false,
         has_news: false,
         stuck_since: None,
+        stream: Stream::default(),
     };
     let (mut reader, writer) = stream.split();
     let end = line.serve(&mut reader, &writer, &bell).await;
@@ -143,7 +195,7 @@ impl<C: Connection, S: Service> Line<C, S> {
                 Wake::Input(mut input) => {
                     let outcome = self.take_input(&mut input);
                     self.shared.buffers.give_input(input);
-                    if outcome.is_ok() { self.after_input(writer).await? } else { outcome }
+                    if outcome.is_ok() { self.after_input(writer, bell).await? } else { outcome }
                 }
                 Wake::Deadline => self.on_deadline(),
                 Wake::Writable | Wake::News => Ok(()),
@@ -154,10 +206,27 @@ impl<C: Connection, S: Service> Line<C, S> {
         }
     }
 
-    /// Sends what needs no commit, then lets the other connections have their turn.
-    async fn after_input(&mut self, writer: &WriteHalf<'_>) -> io::Result<Result<(), Close>> {
+    /// Sends what needs no commit, then lets the other connections have their turn; a one-way
+    /// stream of small writes waits a moment longer, unless there is news for it.
+    async fn after_input(
+        &mut self,
+        writer: &WriteHalf<'_>,
+        bell: &Bell,
+    ) -> io::Result<Result<(), Close>> {
         let outcome = self.pass(writer)?;
-        if outcome.is_ok() {
+        if outcome.is_err() {
+            return Ok(outcome);
+        }
+        if let Some(until) = self.stream.rests_until.take() {
+            let mut rest = pin!(tokio::time::sleep_until(until.into()));
+            poll_fn(|context| {
+                if bell.poll(context).is_ready() {
+                    return Poll::Ready(());
+                }
+                rest.as_mut().poll(context)
+            })
+            .await;
+        } else {
             tokio::task::yield_now().await;
         }
         Ok(outcome)
@@ -247,6 +316,7 @@ impl<C: Connection, S: Service> Line<C, S> {
             return Err(Close::Done);
         }
         self.shared.buffers.lend_output(&mut self.out.bytes);
+        self.stream.note(Instant::now(), scratch.len());
         if self.input.is_empty() {
             let outcome = self.parse(scratch);
             self.input = BytesMut::from(&scratch[..]);
@@ -268,6 +338,7 @@ impl<C: Connection, S: Service> Line<C, S> {
     fn parse(&mut self, input: &mut BytesMut) -> Result<(), Close> {
         let outcome = self.connection.on_bytes(Instant::now(), input, &mut self.out);
         self.is_stalled = outcome.is_ok() && !self.out.has_room() && !input.is_empty();
+        self.stream.judge(&self.out.requests, self.connection.owed());
         self.submit();
         outcome
     }

@@ -128,6 +128,8 @@ pub struct Connection {
     knows_blocked: bool,
     /// The peer has published something: it is told at once when publishing is held back.
     is_publisher: bool,
+    /// Deliveries not answered yet, about: a multiple answer counts for all.
+    owed: u64,
 }
 
 impl Connection {
@@ -152,6 +154,7 @@ impl Connection {
             blocked: None,
             knows_blocked: false,
             is_publisher: false,
+            owed: 0,
             phase: Phase::Header,
             options,
         }
@@ -394,6 +397,10 @@ impl wire::Connection for Connection {
 
     fn on_deadline(&mut self, now: Instant, out: &mut Outbox) -> Result<(), Close> {
         self.on_time(now, out)
+    }
+
+    fn owed(&self) -> u64 {
+        self.owed
     }
 
     fn on_held_back(&mut self, now: Instant) {

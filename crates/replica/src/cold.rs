@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use engine::{Handout, Place};
-use journal::{Journal, Records};
+use journal::{Fault, Journal, Records};
 use model::{Lsn, SessionId};
 
 use crate::log::CommitLog;
@@ -48,27 +48,49 @@ impl ColdRecords {
         false
     }
 
-    /// The record that [`ColdRecords::seek`] found; an empty payload when the log lost it.
+    /// The record that [`ColdRecords::seek`] found.
     fn current(&self) -> Option<&[u8]> {
         let (_, record) = self.batches.front()?.get(self.used)?;
-        Some(record.map_or(&[][..], |record| record.payload))
+        Some(record?.payload)
     }
 }
 
-/// The stored message of a delivery, if it is at hand.
-pub(crate) fn payload<'a>(
+/// Where the stored message of a delivery is.
+pub(crate) enum Found<'a> {
+    /// In memory.
+    Here(&'a [u8]),
+    /// On disk: fetch it and come again.
+    Cold,
+    /// The log does not have it, although it is needed: something removed a file.
+    Lost(Lsn),
+}
+
+/// Looks for the stored message of a delivery.
+pub(crate) fn find<'a>(
     journal: &'a Journal,
     cold: &'a mut ColdRecords,
     handout: &'a Handout,
-) -> Option<&'a [u8]> {
-    match &handout.place {
-        Place::Memory(bytes) => Some(bytes),
-        Place::Log(lsn) => {
-            if let Some(record) = journal.read_hot(*lsn) {
-                return Some(record.payload);
-            }
-            if cold.seek(*lsn) { cold.current() } else { None }
-        }
+) -> Found<'a> {
+    let lsn = match &handout.place {
+        Place::Memory(bytes) => return Found::Here(bytes),
+        Place::Log(lsn) => *lsn,
+    };
+    if let Some(record) = journal.read_hot(lsn) {
+        return Found::Here(record.payload);
+    }
+    if !cold.seek(lsn) {
+        return Found::Cold;
+    }
+    cold.current().map_or(Found::Lost(lsn), Found::Here)
+}
+
+/// The fault of a needed message that is not in the log any more.
+pub(crate) fn lost(journal: &Journal, lsn: Lsn) -> Fault {
+    Fault::Damaged {
+        file: journal.dir().to_owned(),
+        offset: 0,
+        last_good: lsn,
+        detail: "a message that is still queued is missing from its files",
     }
 }
 

@@ -11,7 +11,7 @@ use model::{Delivery, Envelope, Event, Lsn, Millis, Output, Reply, SessionId};
 
 use crate::alarm::{Alarm, Alarms};
 use crate::clock::{Clock, Entropy};
-use crate::cold;
+use crate::cold::{self, Found};
 use crate::log::CommitLog;
 use crate::mailbox::{Item, Mailbox, Mailboxes, post};
 use crate::tally::Tally;
@@ -234,10 +234,18 @@ impl Node {
                     continue;
                 }
             };
-            let Some(payload) = cold::payload(&self.log.journal, &mut mailbox.cold, handout) else {
-                mailbox.items.push_front((gate, item));
-                cold::fetch(&mut self.log, mailbox, id);
-                return Ok(false);
+            let payload = match cold::find(&self.log.journal, &mut mailbox.cold, handout) {
+                Found::Here(payload) => payload,
+                Found::Cold => {
+                    mailbox.items.push_front((gate, item));
+                    cold::fetch(&mut self.log, mailbox, id);
+                    return Ok(false);
+                }
+                Found::Lost(lsn) => {
+                    let fault = cold::lost(&self.log.journal, lsn);
+                    self.log.poison(fault);
+                    return Ok(false);
+                }
             };
             *bytes = bytes.saturating_add(u64::from(handout.bytes));
             self.tally.delivered = self.tally.delivered.saturating_add(1);

@@ -9,6 +9,7 @@ use engine::{Engine, Read};
 use journal::{Fault, Fetched, Liveness, Progress, Usage};
 use model::{Lsn, Millis, SessionId};
 
+use crate::cold;
 use crate::node::Node;
 
 /// Marks fetch tokens of the engine's own reads; session ids never have this bit.
@@ -119,8 +120,10 @@ impl Node {
                 continue;
             }
             let found = records.iter().find(|(lsn, _)| *lsn == read.lsn);
-            let payload = found.and_then(|(_, record)| record).map(|record| record.payload);
-            self.resume_with(now, read, payload.unwrap_or_default());
+            let Some(record) = found.and_then(|(_, record)| record) else {
+                return Err(cold::lost(&self.log.journal, read.lsn));
+            };
+            self.resume_with(now, read, record.payload);
         }
         Ok(())
     }

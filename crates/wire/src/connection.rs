@@ -72,6 +72,12 @@ pub trait Connection {
     /// When the connection must end.
     fn on_deadline(&mut self, now: Instant, out: &mut Outbox) -> Result<(), Close>;
 
+    /// How many messages the peer has been handed and not answered yet, about: while it has
+    /// plenty, it does not miss us for a moment, and `net` may read its answers less often.
+    fn owed(&self) -> u64 {
+        0
+    }
+
     /// The server itself holds this client's input back for now: silence is not the peer's fault.
     fn on_held_back(&mut self, _now: Instant) {}
 

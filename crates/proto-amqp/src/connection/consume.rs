@@ -89,6 +89,7 @@ impl Connection {
         out: &mut Outbox,
     ) -> Result<(), Failure> {
         let Settlement { tag, is_multiple, is_requeue } = settlement;
+        self.owed = if is_multiple { 0 } else { self.owed.saturating_sub(1) };
         if let Some(channel) = self.channels.get_mut(number)
             && let Mode::Transaction(transaction) = &mut channel.mode
         {
@@ -296,8 +297,9 @@ impl Connection {
     }
 
     /// A message for a consumer.
-    pub(super) fn deliver(&self, id: ConsumerId, delivery: &Delivery<'_>, out: &mut Outbox) {
+    pub(super) fn deliver(&mut self, id: ConsumerId, delivery: &Delivery<'_>, out: &mut Outbox) {
         let number = delivery.channel;
+        self.owed = self.owed.saturating_add(1);
         let Some(channel) = self.channels.get(number).filter(|one| one.is_listening()) else {
             return;
         };
