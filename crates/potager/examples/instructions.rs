@@ -29,8 +29,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const NOW: Millis = Millis(1_700_000_000_000);
 const CHANNEL: u16 = 1;
 const BODY_BYTES: usize = 1024;
-/// Turns before the measurement: buffers have their size, the queue its first blocks.
-const WARM_TURNS: usize = 20;
+/// Messages before the measurement: enough to fill the log's cache, so that its blocks are reused.
+const WARM_MESSAGES: usize = 4_000;
+const CACHE_BYTES: usize = 1 << 20;
 const MESSAGES: usize = 10_000;
 
 /// One way of using the server.
@@ -72,7 +73,7 @@ fn main() -> anyhow::Result<()> {
     let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
     let scenario = found.with_context(|| format!("no scenario is called {name}"))?;
     let mut bench = Bench::prepare(scenario)?;
-    for _ in 0..WARM_TURNS {
+    for _ in 0..WARM_MESSAGES / scenario.batch {
         turn(&mut bench)?;
     }
     let turns = MESSAGES / scenario.batch;
@@ -204,6 +205,7 @@ fn open() -> anyhow::Result<Node> {
         dir: "/data".into(),
         durability: Durability::Fsync,
         free_bytes_min: 0,
+        cache_bytes: CACHE_BYTES,
         seed: Some(7),
         ..journal::Options::default()
     };
