@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use bytes::BytesMut;
+use model::Envelope;
 
 /// How much is read from a socket at once.
 pub(crate) const READ_BYTES: usize = 128 * 1024;
@@ -20,6 +21,7 @@ pub struct Buffers {
     /// Filled by one read, emptied before the next task runs.
     input: RefCell<BytesMut>,
     outputs: RefCell<Vec<BytesMut>>,
+    requests: RefCell<Vec<Envelope>>,
 }
 
 impl Buffers {
@@ -66,9 +68,24 @@ impl Buffers {
         }
     }
 
+    /// Lends room for the requests of one read.
+    pub(crate) fn lend_requests(&self, requests: &mut Vec<Envelope>) {
+        if requests.capacity() == 0 {
+            *requests = self.requests.take();
+        }
+    }
+
+    /// Takes the room of an empty list back.
+    pub(crate) fn take_back_requests(&self, requests: &mut Vec<Envelope>) {
+        if requests.is_empty() && requests.capacity() > 0 {
+            self.requests.replace(std::mem::take(requests));
+        }
+    }
+
     /// Frees everything that is not lent; called when a server has gone idle.
     pub fn shrink(&self) {
         self.outputs.borrow_mut().clear();
+        self.requests.take();
         self.input.take();
     }
 }

@@ -20,7 +20,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Sleep;
 use wire::{Close, Connection, OUTBOX_BYTES_MAX, Outbox, Peer, Service};
 
-use crate::Buffers;
+use crate::{Buffers, Open};
 
 /// A peer that takes no byte of a waiting output for so long is given up.
 pub const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
@@ -104,6 +104,8 @@ struct Line<C, S: Service> {
     /// Since when waiting output has not moved.
     stuck_since: Option<Instant>,
     stream: Stream,
+    /// Counts the connection while it lives.
+    _open: Open,
 }
 
 /// Tells a one-way stream of small writes from everything else.
@@ -145,18 +147,22 @@ impl Stream {
     }
 }
 
-/// Serves one client until it goes or its door ends it. Returns why it ended.
+/// Serves one client until it goes or its door ends it; the result says why it ended.
+///
+/// Not an `async fn`, so that what it is given lies in the task once and not twice: there may be
+/// many idle connections.
 ///
 /// # Errors
 /// What the socket says; the session is closed all the same.
-pub async fn drive<C: Connection, S: Service>(
+pub fn drive<C: Connection, S: Service>(
     mut stream: TcpStream,
     connection: C,
     shared: Drive<S>,
-    peer: Peer,
-) -> Result<Close, io::Error> {
+    (peer, open): (Peer, Open),
+) -> impl Future<Output = Result<Close, io::Error>> {
     let bell = Rc::new(Bell::default());
     let rope = Rc::clone(&bell);
+    let (address, door) = (peer.address, peer.door);
     let session = shared.service.open(peer, Rc::new(move || rope.ring()));
     let mut line = Line {
         shared,
@@ -168,14 +174,21 @@ pub async fn drive<C: Connection, S: Service>(
         has_news: false,
         stuck_since: None,
         stream: Stream::default(),
+        _open: open,
     };
-    let (mut reader, writer) = stream.split();
-    let end = line.serve(&mut reader, &writer, &bell).await;
-    line.shared.service.close(session);
-    if end.is_ok() {
-        line.farewell(&writer).await;
+    async move {
+        let (mut reader, writer) = stream.split();
+        let end = line.serve(&mut reader, &writer, &bell).await;
+        line.shared.service.close(session);
+        match &end {
+            Ok(close) => {
+                tracing::debug!(door, peer = %address, %close, "connection ended");
+                line.farewell(&writer).await;
+            }
+            Err(error) => tracing::debug!(door, peer = %address, %error, "connection lost"),
+        }
+        end
     }
-    end
 }
 
 impl<C: Connection, S: Service> Line<C, S> {
@@ -282,10 +295,8 @@ impl<C: Connection, S: Service> Line<C, S> {
     fn submit(&mut self) {
         if !self.out.requests.is_empty() {
             self.shared.service.submit(self.session, &mut self.out.requests);
-            if self.out.requests.capacity() > 256 {
-                self.out.requests = Vec::new();
-            }
         }
+        self.shared.buffers.take_back_requests(&mut self.out.requests);
     }
 
     /// Writes as much as the socket takes; `true` when nothing is left.
@@ -336,6 +347,7 @@ impl<C: Connection, S: Service> Line<C, S> {
     }
 
     fn parse(&mut self, input: &mut BytesMut) -> Result<(), Close> {
+        self.shared.buffers.lend_requests(&mut self.out.requests);
         let outcome = self.connection.on_bytes(Instant::now(), input, &mut self.out);
         self.is_stalled = outcome.is_ok() && !self.out.has_room() && !input.is_empty();
         self.stream.judge(&self.out.requests, self.connection.owed());

@@ -11,4 +11,4 @@ mod listener;
 
 pub use buffers::Buffers;
 pub use drive::{Drive, WRITE_STALL_MAX, drive};
-pub use listener::{Door, listen, run};
+pub use listener::{Door, Open, listen, run};

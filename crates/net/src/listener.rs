@@ -58,12 +58,13 @@ impl Door {
     }
 }
 
-/// Accepts for ever; at most `connections_max` at a time, further ones wait in the backlog.
+/// Accepts for ever, `serve` must keep the [`Open`] as long as the connection lives; at most `connections_max` at a time, further ones wait in the backlog.
 /// Cancel-safe: dropping the future stops accepting, open connections go on.
 pub async fn run<F, T>(door: Door, connections_max: usize, serve: F)
 where
-    F: Fn(TcpStream, SocketAddr) -> T,
-    T: Future<Output = ()> + 'static,
+    F: Fn(TcpStream, SocketAddr, Open) -> T,
+    T: Future + 'static,
+    T::Output: 'static,
 {
     loop {
         if door.open.get() >= connections_max {
@@ -74,11 +75,8 @@ where
             Ok((stream, peer)) => {
                 prepare(&stream);
                 let guard = Open::new(&door.open);
-                let task = serve(stream, peer);
-                tokio::task::spawn_local(async move {
-                    task.await;
-                    drop(guard);
-                });
+                // Spawned as it is: wrapped in another future it would lie in memory twice.
+                tokio::task::spawn_local(serve(stream, peer, guard));
             }
             Err(error) => {
                 tracing::debug!(%error, "could not accept a connection");
@@ -98,7 +96,8 @@ fn prepare(stream: &TcpStream) {
 }
 
 /// Counts a connection while it lives.
-struct Open(Rc<Cell<usize>>);
+#[derive(Debug)]
+pub struct Open(Rc<Cell<usize>>);
 
 impl Open {
     fn new(count: &Rc<Cell<usize>>) -> Self {

@@ -9,8 +9,8 @@ use model::{Lsn, SessionId};
 
 use crate::cold::ColdRecords;
 
-/// Room kept in an empty mailbox; more is given back.
-const IDLE_ITEMS: usize = 1024;
+/// Room that a busy mailbox keeps while it is empty for a moment.
+const BUSY_ITEMS: std::ops::Range<usize> = 16..1024;
 
 /// One waiting output.
 #[derive(Debug)]
@@ -72,9 +72,9 @@ impl Mailbox {
         self.items.front().is_some_and(|(gate, _)| *gate <= durable)
     }
 
-    /// Gives memory of a burst back.
+    /// Gives memory back: that of a burst, and the little that an idle session would hold.
     pub(crate) fn shrink(&mut self) {
-        if self.items.is_empty() && self.items.capacity() > IDLE_ITEMS {
+        if self.items.is_empty() && !BUSY_ITEMS.contains(&self.items.capacity()) {
             self.items = VecDeque::new();
         }
     }

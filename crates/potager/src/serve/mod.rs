@@ -210,19 +210,13 @@ fn serve_amqp(
     let service = desk.server_rc();
     let shared = Drive { buffers: Rc::clone(&service.buffers), service };
     let nonce = std::cell::RefCell::new(random::source()?);
-    tokio::task::spawn_local(net::run(door, connections_max, move |stream, address| {
+    tokio::task::spawn_local(net::run(door, connections_max, move |stream, address, open| {
         let is_loopback = address.ip().to_canonical().is_loopback();
         let nonce = (*nonce.borrow_mut())();
         let connection =
             proto_amqp::Connection::new(Arc::clone(&options), is_loopback, nonce, Instant::now());
-        let shared = shared.clone();
-        async move {
-            let peer = Peer { address, door: "amqp" };
-            match net::drive(stream, connection, shared, peer).await {
-                Ok(close) => tracing::debug!(peer = %address, %close, "AMQP connection ended"),
-                Err(error) => tracing::debug!(peer = %address, %error, "AMQP connection lost"),
-            }
-        }
+        let peer = Peer { address, door: "amqp" };
+        net::drive(stream, connection, shared.clone(), (peer, open))
     }));
     Ok(())
 }
@@ -230,7 +224,11 @@ fn serve_amqp(
 fn serve_http(settings: &Settings, desk: &Desk, door: Door, connections_max: usize) {
     let state = Rc::new(HttpState::new(desk.clone(), settings));
     let handler = Rc::new(move |request, peer| http::handle(Rc::clone(&state), request, peer));
-    tokio::task::spawn_local(net::run(door, connections_max, move |stream, address| {
-        net::http::serve(stream, address, Rc::clone(&handler))
+    tokio::task::spawn_local(net::run(door, connections_max, move |stream, address, open| {
+        let work = net::http::serve(stream, address, Rc::clone(&handler));
+        async move {
+            let _open = open;
+            work.await;
+        }
     }));
 }
