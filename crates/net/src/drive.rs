@@ -25,7 +25,7 @@ use crate::{Buffers, Open};
 /// A peer that takes no byte of a waiting output for so long is given up.
 pub const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
 /// A one-way stream of small reads is read again only after this long: a server that is woken for
-/// every write costs both sides a wake-up each. The runtime's timer makes about a millisecond of it.
+/// every write costs both sides a wake-up each. The runtime's timer makes a millisecond of it.
 const REST: Duration = Duration::from_micros(500);
 /// Reads that follow one another faster than this are a stream.
 const STREAM_GAP: Duration = Duration::from_millis(2);

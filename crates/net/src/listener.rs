@@ -58,7 +58,8 @@ impl Door {
     }
 }
 
-/// Accepts for ever, `serve` must keep the [`Open`] as long as the connection lives; at most `connections_max` at a time, further ones wait in the backlog.
+/// Accepts for ever; at most `connections_max` at a time, further ones wait in the backlog.
+/// `serve` must keep the [`Open`] as long as the connection lives.
 /// Cancel-safe: dropping the future stops accepting, open connections go on.
 pub async fn run<F, T>(door: Door, connections_max: usize, serve: F)
 where

@@ -23,7 +23,7 @@ pub(crate) fn line(text: &str) -> Result<(), Closed> {
 /// Prints one JSON value on a line of its own.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn json(value: &Value) -> Result<(), Closed> {
     line(&value.to_string())
 }
@@ -62,7 +62,7 @@ pub(crate) fn confirm(question: &str, is_said: bool) -> anyhow::Result<()> {
 /// Prints rows as a table for people; `columns` are titles.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub(crate) fn table(columns: &[&str], rows: &[Vec<String>]) -> Result<(), Closed> {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);

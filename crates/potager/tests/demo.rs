@@ -1,6 +1,13 @@
 //! The demonstration, the crash ledger and the load generator end to end: real processes, real
 //! kills, small numbers. Not here: how fast anything is.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed step fails the test"
+)]
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -102,7 +109,7 @@ impl Served {
             if let Ok(text) = std::fs::read_to_string(&ready)
                 && let Ok(doors) = serde_json::from_str::<Value>(&text)
             {
-                server.amqp = doors["amqp"].as_str().unwrap().to_owned();
+                doors["amqp"].as_str().unwrap().clone_into(&mut server.amqp);
             }
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -86,8 +86,9 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<ExitCode>
     }
     let doors = Doors::open(&settings, &desk, files_max)?;
     watch::resources(&settings, &desk);
-    doors.announce(&settings)?;
+    // The file comes last: who waits for it may rely on everything else.
     crate::banner::print(&settings, &doors.addresses, started.elapsed());
+    doors.announce(&settings)?;
     stop::run(server, turns, doors.open_counts).await
 }
 
