@@ -392,7 +392,7 @@ impl Journal {
         if ever < self.ring.reserve() || now < margin { Room::Wait } else { Room::Free }
     }
 
-    /// Does the work that has no thread. Only with [`Workers::Inline`].
+    /// Does the work that has no thread. Only with [`crate::Workers::Inline`].
     pub fn run_pending(&mut self) {
         self.commits.run_pending();
         self.background.run_pending();
