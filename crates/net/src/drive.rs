@@ -34,7 +34,7 @@ const STREAM_READS: u8 = 16;
 /// A peer with so many messages to work on does not miss us for that long.
 const PLENTY: u64 = 100;
 /// Larger reads are worth a wake-up of their own.
-const SMALL_READ_BYTES: usize = 16 * 1024;
+const SMALL_READ_BYTES: usize = 64 * 1024;
 /// How long a connection that ended may take to accept its last bytes.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
@@ -127,6 +127,14 @@ impl Stream {
         self.last_read = Some(now);
     }
 
+    /// Whether it must not be read yet; forgets a rest that is over.
+    fn is_resting(&mut self) -> bool {
+        if self.rests_until.is_some_and(|until| until <= Instant::now()) {
+            self.rests_until = None;
+        }
+        self.rests_until.is_some()
+    }
+
     /// Notes what came of it: anything but publishes nobody waits for, or answers of a peer that
     /// has plenty of messages left, ends the stream.
     fn judge(&mut self, requests: &[Envelope], owed: u64) {
@@ -208,7 +216,7 @@ impl<C: Connection, S: Service> Line<C, S> {
                 Wake::Input(mut input) => {
                     let outcome = self.take_input(&mut input);
                     self.shared.buffers.give_input(input);
-                    if outcome.is_ok() { self.after_input(writer, bell).await? } else { outcome }
+                    if outcome.is_ok() { self.after_input(writer).await? } else { outcome }
                 }
                 Wake::Deadline => self.on_deadline(),
                 Wake::Writable | Wake::News => Ok(()),
@@ -219,27 +227,10 @@ impl<C: Connection, S: Service> Line<C, S> {
         }
     }
 
-    /// Sends what needs no commit, then lets the other connections have their turn; a one-way
-    /// stream of small writes waits a moment longer, unless there is news for it.
-    async fn after_input(
-        &mut self,
-        writer: &WriteHalf<'_>,
-        bell: &Bell,
-    ) -> io::Result<Result<(), Close>> {
+    /// Sends what needs no commit, then lets the other connections have their turn.
+    async fn after_input(&mut self, writer: &WriteHalf<'_>) -> io::Result<Result<(), Close>> {
         let outcome = self.pass(writer)?;
-        if outcome.is_err() {
-            return Ok(outcome);
-        }
-        if let Some(until) = self.stream.rests_until.take() {
-            let mut rest = pin!(tokio::time::sleep_until(until.into()));
-            poll_fn(|context| {
-                if bell.poll(context).is_ready() {
-                    return Poll::Ready(());
-                }
-                rest.as_mut().poll(context)
-            })
-            .await;
-        } else {
+        if outcome.is_ok() {
             tokio::task::yield_now().await;
         }
         Ok(outcome)
@@ -366,7 +357,8 @@ impl<C: Connection, S: Service> Line<C, S> {
         bell: &Bell,
         mut timer: Pin<&mut Sleep>,
     ) -> io::Result<Wake> {
-        let may_read = self.may_read();
+        let is_resting = self.stream.is_resting();
+        let may_read = self.may_read() && !is_resting;
         if !may_read {
             self.connection.on_held_back(Instant::now());
         }
@@ -393,11 +385,8 @@ impl<C: Connection, S: Service> Line<C, S> {
     /// Moves the timer only when it would come too late: deadlines mostly move away.
     fn set_timer(&self, timer: Pin<&mut Sleep>) {
         let stall = self.stuck_since.map(|since| since + WRITE_STALL_MAX);
-        let wanted = match (self.connection.deadline(), stall) {
-            (Some(one), Some(other)) => one.min(other),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => return,
-        };
+        let wanted = [self.connection.deadline(), stall, self.stream.rests_until];
+        let Some(wanted) = wanted.into_iter().flatten().min() else { return };
         let wanted = tokio::time::Instant::from_std(wanted);
         if timer.is_elapsed() || wanted < timer.deadline() {
             timer.reset(wanted);
