@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use model::{Envelope, Output, Request, SessionId};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Sleep;
@@ -185,13 +185,14 @@ pub fn drive<C: Connection, S: Service>(
         _open: open,
     };
     async move {
-        let (mut reader, writer) = stream.split();
+        let (mut reader, mut writer) = stream.split();
         let end = line.serve(&mut reader, &writer, &bell).await;
         line.shared.service.close(session);
         match &end {
             Ok(close) => {
                 tracing::debug!(door, peer = %address, %close, "connection ended");
-                line.farewell(&writer).await;
+                // On the heap: every connection would keep room for it otherwise.
+                Box::pin(line.farewell(&mut reader, &mut writer)).await;
             }
             Err(error) => tracing::debug!(door, peer = %address, %error, "connection lost"),
         }
@@ -364,14 +365,11 @@ impl<C: Connection, S: Service> Line<C, S> {
         }
         let buffers = &self.shared.buffers;
         let wants_write = !self.out.bytes.is_empty();
-        let mut writable = pin!(async {
-            if wants_write { writer.writable().await } else { std::future::pending().await }
-        });
         poll_fn(|context| {
             if bell.poll(context).is_ready() {
                 return Poll::Ready(Ok(Wake::News));
             }
-            if let Poll::Ready(ready) = writable.as_mut().poll(context) {
+            if wants_write && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context) {
                 return Poll::Ready(ready.map(|()| Wake::Writable));
             }
             if may_read && let Poll::Ready(read) = poll_read(reader, context, buffers) {
@@ -406,15 +404,22 @@ impl<C: Connection, S: Service> Line<C, S> {
         Ok(())
     }
 
-    /// Sends last words, bounded in time; then the socket closes.
-    async fn farewell(&mut self, writer: &WriteHalf<'_>) {
-        let deadline = Instant::now() + FAREWELL_MAX;
-        while let Ok(false) = self.write(writer) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match tokio::time::timeout(left, writer.writable()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return,
+    /// Sends last words, says that no more will come, and takes what the peer still sends: closing
+    /// a socket with unread input would tear the last words away from the peer. Bounded in time.
+    async fn farewell(&mut self, reader: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>) {
+        let last_words = async {
+            while let Ok(false) = self.write(writer) {
+                writer.writable().await?;
             }
+            writer.shutdown().await?;
+            let mut rest = BytesMut::with_capacity(4096);
+            while reader.read_buf(&mut rest).await? > 0 {
+                rest.clear();
+            }
+            io::Result::Ok(())
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(FAREWELL_MAX, last_words).await {
+            tracing::debug!(%error, "the peer did not hear the last words");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Unpredictable bits from the operating system, drawn in pages so that a request costs none of
 //! its own. Given to the pipeline (`replica::Entropy`) and to new connections.
 
-/// Bits drawn at once.
-const PAGE: usize = 512;
+/// Bytes drawn at once: a thousand numbers.
+const PAGE: usize = 8192;
 
 /// A source of unpredictable numbers.
 ///
@@ -32,9 +32,9 @@ mod tests {
     #[test]
     fn numbers_do_not_repeat_over_pages() {
         let mut source = super::source().unwrap();
-        let mut drawn: Vec<u64> = (0..1000).map(|_| source()).collect();
+        let mut drawn: Vec<u64> = (0..5000).map(|_| source()).collect();
         drawn.sort_unstable();
         drawn.dedup();
-        assert_eq!(drawn.len(), 1000);
+        assert_eq!(drawn.len(), 5000);
     }
 }
