@@ -268,7 +268,11 @@ impl<C: Connection, S: Service> Line<C, S> {
         !self.input.is_empty() && (self.is_stalled || has_news)
     }
 
+    /// Encodes what the engine released; nothing while the peer does not take what is there.
     fn gather(&mut self) -> Result<bool, Close> {
+        if self.out.bytes.len() >= OUTBOX_BYTES_MAX {
+            return Ok(true);
+        }
         let Self { shared, session, connection, out, has_news, .. } = self;
         let now = Instant::now();
         shared.service.collect(*session, &mut |output| {
