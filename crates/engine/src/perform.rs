@@ -227,7 +227,10 @@ impl State {
 
     fn take_runs(&mut self, runs: &[Run], then: &mut dyn FnMut(&mut Self, Address, Entry)) {
         for run in runs {
-            for seq in run.first..run.first.saturating_add(run.count) {
+            // No further than there are entries, whatever a damaged record says.
+            let line = self.queues.get(&run.queue).and_then(|queue| queue.next_seq(run.level));
+            let end = run.first.saturating_add(run.count).min(line.unwrap_or(0));
+            for seq in run.first..end {
                 let address = (run.queue, run.level, seq);
                 let found =
                     self.queues.get_mut(&run.queue).and_then(|queue| queue.take(run.level, seq));
@@ -287,12 +290,10 @@ impl State {
         vhost.map_or_else(Removed::default, |vhost| vhost.router.delete_exchange(name, cascade))
     }
 
-    /// Adds a checked binding.
-    pub(crate) fn bind(&mut self, vhost: VhostId, binding: &Binding) {
-        if let Some(vhost) = self.vhost_mut(vhost) {
-            let added = vhost.router.bind(binding);
-            debug_assert!(added.is_ok(), "a checked binding was refused: {added:?}");
-        }
+    /// Adds a binding. `None` when it cannot be, which a checked one never is.
+    pub(crate) fn bind(&mut self, vhost: VhostId, binding: &Binding) -> Option<()> {
+        let Some(vhost) = self.vhost_mut(vhost) else { return Some(()) };
+        vhost.router.bind(binding).ok().map(|_| ())
     }
 
     pub(crate) fn unbind(
@@ -390,7 +391,7 @@ impl State {
             record::EXCHANGE_DELETED => {
                 self.delete_exchange(vhost, &record::take_text(rest)?, Cascade::Hold);
             }
-            record::BOUND => self.bind(vhost, &record::take_binding(rest)?),
+            record::BOUND => self.bind(vhost, &record::take_binding(rest)?)?,
             _ => {
                 self.unbind(vhost, &record::take_binding(rest)?, Cascade::Hold);
             }

@@ -111,6 +111,11 @@ impl Queue {
         found.map(|level| &mut level.line)
     }
 
+    /// Number of the next entry of a line, if the line is there.
+    pub(crate) fn next_seq(&self, level: u8) -> Option<u64> {
+        self.lines().find(|(other, _)| *other == level).map(|(_, line)| line.next_seq())
+    }
+
     /// Adds a new message.
     pub(crate) fn push(&mut self, priority: u8, entry: Entry) {
         self.may_expire = entry.expires != NEVER || (self.may_expire && self.ready > 0);

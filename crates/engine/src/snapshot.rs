@@ -304,7 +304,7 @@ fn read_state(rest: &mut &[u8]) -> Option<State> {
             state.put_exchange(vhost, &name, record::take_exchange_spec(rest)?);
         }
         for _ in 0..take_varint(rest)? {
-            state.bind(vhost, &record::take_binding(rest)?);
+            state.bind(vhost, &record::take_binding(rest)?)?;
         }
     }
     for _ in 0..take_varint(rest)? {

@@ -116,7 +116,8 @@ impl Engine {
                 record::append(turn.log, record::BOUND, &bound(id, binding));
                 self.note_topology(turn, id);
             }
-            self.state.bind(id, binding);
+            let bound = self.state.bind(id, binding);
+            assert!(bound.is_some(), "a checked binding was refused");
         }
         let gate = if is_durable { self.topology_gate(id) } else { Lsn::ZERO };
         turn.reply(asker, gate, Reply::Done);

@@ -35,6 +35,8 @@ const STREAM_READS: u8 = 16;
 const PLENTY: u64 = 100;
 /// Larger reads are worth a wake-up of their own.
 const SMALL_READ_BYTES: usize = 64 * 1024;
+/// A timer that nobody waits for; it must not stay elapsed, or it would wake its task for ever.
+const NEVER: Duration = Duration::from_hours(24);
 /// How long a connection that ended may take to accept its last bytes.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 
@@ -207,7 +209,7 @@ impl<C: Connection, S: Service> Line<C, S> {
         writer: &WriteHalf<'_>,
         bell: &Bell,
     ) -> io::Result<Close> {
-        let mut timer = pin!(tokio::time::sleep(Duration::from_hours(1)));
+        let mut timer = pin!(tokio::time::sleep(NEVER));
         loop {
             if let Err(close) = self.pass(writer)? {
                 return Ok(close);
@@ -388,7 +390,7 @@ impl<C: Connection, S: Service> Line<C, S> {
     fn set_timer(&self, timer: Pin<&mut Sleep>) {
         let stall = self.stuck_since.map(|since| since + WRITE_STALL_MAX);
         let wanted = [self.connection.deadline(), stall, self.stream.rests_until];
-        let Some(wanted) = wanted.into_iter().flatten().min() else { return };
+        let wanted = wanted.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + NEVER);
         let wanted = tokio::time::Instant::from_std(wanted);
         if timer.is_elapsed() || wanted < timer.deadline() {
             timer.reset(wanted);
