@@ -7,6 +7,8 @@ routing (test_pika_routing.py), transactions (test_pika_tx.py), error codes
 
 from __future__ import annotations
 
+import os
+
 import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker, UnroutableError
@@ -345,3 +347,25 @@ def test_update_secret(connection):
     implementation.callbacks.add(0, spec.Connection.UpdateSecretOk, answers.append)
     implementation._send_method(0, spec.Connection.UpdateSecret(b"guest", "test"))
     pump(connection.channel(), lambda: answers, what="connection.update-secret-ok")
+
+
+@pytest.mark.potager_only("looks at the processor time of the server's one process")
+def test_a_connection_at_rest_costs_nothing(connect, name, pid):
+    """A stream of unconfirmed publishes, then silence, without heartbeats: nothing may spin."""
+    channel = connect(heartbeat=0).channel()
+    queue = name()
+    channel.queue_declare(queue, durable=True)
+    for number in range(3000):
+        put(channel, queue, number)
+    assert ready(channel, queue) == 3000
+
+    def busy_s():
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    channel.connection.sleep(1)
+    before = busy_s()
+    channel.connection.sleep(1)
+    assert busy_s() - before < 0.5
+    channel.queue_delete(queue)

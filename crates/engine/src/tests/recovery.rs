@@ -160,3 +160,14 @@ fn usage_covers_every_live_record() {
         assert!(live.iter().all(|lsn| range.contains(lsn)));
     }
 }
+
+/// Found by the fuzz target `engine_replay`: both are records that the engine never writes.
+#[test]
+fn records_nobody_wrote_are_refused_and_cost_little() {
+    let mut engine = Engine::new(Limits::default());
+    let bound_to_the_default_exchange = b"\x00\x00\x00\x00\x00\x00\x00\x80";
+    assert!(engine.replay(Lsn::ZERO, 20, bound_to_the_default_exchange).is_err());
+    // A run of 2^50 entries in a queue that has none: must not be walked.
+    let endless_run = b"\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x01";
+    assert!(engine.replay(Lsn::ZERO, 2, endless_run).is_ok());
+}
