@@ -384,7 +384,10 @@ impl Node {
     /// Sorts effects into mailboxes. Sessions other than `from` are woken; `from` collects anyway.
     fn carry_out(&mut self, now: Millis, from: Option<SessionId>) {
         let (sealed, durable) = (self.log.journal.open_lsn(), self.log.journal.durable());
-        for output in self.effects.outputs.drain(..) {
+        let end = self.log.journal.next_lsn();
+        for mut output in self.effects.outputs.drain(..) {
+            // Whatever it depends on is in the log by now: a later gate might never open.
+            output.gate = output.gate.min(end);
             let id = output.session;
             self.is_sync_wanted |= output.gate > durable;
             let Some(is_ready) = post(&mut self.mailboxes, sealed, durable, output) else {

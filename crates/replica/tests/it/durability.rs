@@ -202,3 +202,19 @@ fn an_alarm_blocks_publishers_and_nobody_else() {
     assert!(rig.see(publisher).contains(&Seen::Blocked(false)));
     assert!(!rig.node.is_paused(publisher));
 }
+
+#[test]
+fn a_channel_closes_also_when_what_came_back_left_no_record() {
+    let mut rig = Rig::new();
+    let id = rig.session();
+    rig.declare(id, "volatile", false);
+    rig.publish(id, "volatile", b"one");
+    rig.consume(id, "volatile", 1);
+    rig.settle();
+    assert_eq!(bodies(&rig.see_all(id)), [b"one".to_vec()]);
+    rig.ask(id, Request::Release { tag: 1, is_multiple: false, is_requeue: true });
+    rig.ask(id, Request::CloseChannel);
+    rig.settle();
+    let seen = rig.see_all(id);
+    assert_eq!(seen.last(), Some(&Seen::Done), "{seen:?}");
+}
