@@ -4,14 +4,15 @@
 
 use anyhow::Result;
 
-use crate::compat;
 use crate::step::Step;
 use crate::workspace::Workspace;
+use crate::{compat, promises};
 
-/// Applies clippy's suggestions, formats, regenerates COMPAT.md.
+/// Applies clippy's suggestions, formats, regenerates COMPAT.md and the lists of PROMISES.md.
 pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     let clippy = ["clippy", "--fix", "--workspace", "--all-targets", "--allow-dirty"];
     let is_fixed = Step::cargo("clippy", &clippy).run(workspace)?;
     let is_formatted = Step::cargo("fmt", &["fmt", "--all"]).run(workspace)?;
-    Ok(compat::run(workspace, false)? && is_fixed && is_formatted)
+    let are_pages_written = compat::run(workspace, false)? && promises::run(workspace)?;
+    Ok(are_pages_written && is_fixed && is_formatted)
 }

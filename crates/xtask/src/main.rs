@@ -11,6 +11,7 @@ mod crash;
 mod fix;
 mod instructions;
 mod metadata;
+mod promises;
 mod step;
 mod test;
 mod tidy;
@@ -71,6 +72,8 @@ enum Command {
         #[arg(long)]
         update: bool,
     },
+    /// Write the list of proofs under each promise of PROMISES.md
+    Promises,
     /// Collect the tagged deviations of the front doors into COMPAT.md
     Compat {
         /// Write nothing; fail when COMPAT.md is out of date
@@ -101,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Conform { rest } => conform::run(&workspace, &rest),
         Command::Crash { kills, rest } => crash::run(&workspace, kills, &rest),
         Command::Instructions { update } => instructions::run(&workspace, update),
+        Command::Promises => promises::run(&workspace),
         Command::Compat { check } => compat::run(&workspace, check),
     }
 }

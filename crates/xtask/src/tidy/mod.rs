@@ -10,6 +10,7 @@ mod exceptions;
 mod files;
 mod lints;
 mod pages;
+mod promises;
 mod rust;
 mod sizes;
 #[cfg(test)]
@@ -66,6 +67,7 @@ const RULES: &[Rule] = &[
     Rule { name: "codec_lint", check: lints::codec_lint },
     Rule { name: "links", check: pages::links },
     Rule { name: "reachable_pages", check: pages::reachable },
+    Rule { name: "promises", check: promises::agree },
 ];
 
 /// Prints what breaks a rule; `Ok(false)` when something does.
@@ -80,6 +82,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<bool> {
     }
     println!("{} rules, {} findings", RULES.len(), verdict.len());
     Ok(verdict.is_empty())
+}
+
+/// Path and text of every text file of the checkout.
+pub(crate) fn source_texts(workspace: &Workspace) -> Result<Vec<(String, String)>> {
+    let tree = Tree::read(workspace)?;
+    Ok(tree.files.into_iter().map(|file| (file.path, file.text)).collect())
 }
 
 /// What breaks a rule without being excepted, and every exception that excepts nothing.

@@ -42,7 +42,7 @@ mod rule {
     one_test_per_rule! {
         arrows guards lock_size lock_contents reasons unused_dependencies file_size function_size
         line_length heads names licences leftovers endless_channels foreign_text clippy_files
-        engine_bans codec_lint links reachable_pages
+        engine_bans codec_lint links reachable_pages promises
     }
 
     #[test]
