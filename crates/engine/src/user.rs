@@ -3,7 +3,7 @@
 //! not here yet.
 
 use bytes::Bytes;
-use model::{Credentials, Log, Lsn, Noun, Refusal, Reply, SessionId, VhostId};
+use model::{Credentials, Log, Lsn, Noun, Proof, Refusal, Reply, SessionId, VhostId};
 
 use crate::Engine;
 use crate::channel::{Asker, Turn};
@@ -38,8 +38,11 @@ impl Engine {
         asker: Asker,
         credentials: Credentials,
     ) {
-        let Credentials { user, password, is_loopback } = credentials;
+        let Credentials { user, proof, is_loopback } = credentials;
         let may_enter = is_loopback || user != LOCAL_ONLY;
+        let Proof::Password(password) = proof else {
+            return self.log_in(turn, asker, &user, may_enter);
+        };
         let hash = self.state.users.get(&user).filter(|_| may_enter).map(|user| user.hash.clone());
         let token = self.take_token();
         self.logins.insert(token, Pending { asker, user: user.clone() });
@@ -54,15 +57,25 @@ impl Engine {
         is_ok: bool,
     ) {
         let Some(Pending { asker, user }) = self.logins.remove(&token) else { return };
+        self.log_in(turn, asker, &user, is_ok && asker.session == session);
+    }
+
+    /// Lets a known user in whose proof is good.
+    fn log_in<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        user: &Bytes,
+        is_proven: bool,
+    ) {
         let gate = self.state.changed;
-        let found = self.state.users.get(&user).filter(|_| is_ok && asker.session == session);
-        let Some(found) = found else {
-            let reason = format!("login of user '{}' failed", String::from_utf8_lossy(&user));
+        let Some(found) = self.state.users.get(user).filter(|_| is_proven) else {
+            let reason = format!("login of user '{}' failed", String::from_utf8_lossy(user));
             let refusal = Refusal::AccessRefused { reason };
             return turn.reply(asker, gate, Reply::Refused(Box::new(refusal)));
         };
-        if let Some(session) = self.sessions.get_mut(session) {
-            session.user = Some(Bytes::copy_from_slice(&user));
+        if let Some(session) = self.sessions.get_mut(asker.session) {
+            session.user = Some(Bytes::copy_from_slice(user));
             turn.reply(asker, gate, Reply::Authenticated { tags: found.tags.clone() });
         }
     }

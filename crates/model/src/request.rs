@@ -129,20 +129,32 @@ pub enum Op {
     },
 }
 
-/// A login attempt. `Debug` hides the password.
-#[derive(Clone)]
+/// A login attempt.
+#[derive(Clone, Debug)]
 pub struct Credentials {
     /// User name.
     pub user: Bytes,
-    /// Password, as sent.
-    pub password: Bytes,
+    /// Why the peer should be believed.
+    pub proof: Proof,
     /// The peer's socket address is a loopback address.
     pub is_loopback: bool,
 }
 
-impl std::fmt::Debug for Credentials {
+/// What a peer shows to be who it says it is. `Debug` hides secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// A password, as sent; yet to be checked.
+    Password(Bytes),
+    /// A certificate that names the user; the door has checked it already.
+    Certificate,
+}
+
+impl std::fmt::Debug for Proof {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        f.write_str(match self {
+            Self::Password(_) => "Password(..)",
+            Self::Certificate => "Certificate",
+        })
     }
 }
 

@@ -75,6 +75,7 @@ fn mixed_targets_are_logged_once_and_copied() {
     world.check_recovery();
 }
 
+/// Promise: P3, P5.
 #[test]
 fn a_returned_message_keeps_its_place_and_says_so() {
     let mut world = World::new();
@@ -98,6 +99,7 @@ fn a_returned_message_keeps_its_place_and_says_so() {
     assert_eq!(order, expected.map(|(body, is)| (body.to_owned(), is)));
 }
 
+/// Promise: P3, P5.
 #[test]
 fn a_lost_session_gives_everything_back_in_order() {
     let mut world = World::new();
@@ -157,7 +159,7 @@ fn a_login_is_checked_outside() {
     let attempt = |world: &mut World, user: &str, is_loopback| {
         let request = Request::Authenticate(model::Credentials {
             user: Bytes::copy_from_slice(user.as_bytes()),
-            password: "secret".into(),
+            proof: model::Proof::Password("secret".into()),
             is_loopback,
         });
         let at = world.stamp();
@@ -181,6 +183,26 @@ fn a_login_is_checked_outside() {
     };
     assert_eq!(tags, "administrator");
     world.check_recovery();
+}
+
+#[test]
+fn a_certificate_needs_no_further_check_but_a_user() {
+    let mut world = World::new();
+    world.done(ALICE, put_user("guest"));
+    world.done(ALICE, put_user("ann"));
+    let mut attempt = |user: &'static str, is_loopback| {
+        world.outputs.clear();
+        let proof = model::Proof::Certificate;
+        let credentials = model::Credentials { user: user.into(), proof, is_loopback };
+        world.send(BOB, 0, Request::Authenticate(credentials));
+        let [output] = &world.outputs[..] else { panic!("{:?}", world.outputs) };
+        let Push::Reply { reply, .. } = &output.push else { panic!("{output:?}") };
+        matches!(reply, Reply::Authenticated { .. })
+    };
+    assert!(attempt("ann", false));
+    assert!(!attempt("nobody", true), "no such user");
+    assert!(attempt("guest", true));
+    assert!(!attempt("guest", false), "guest is local only");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use base64ct::{Base64, Encoding};
 use bytes::Bytes;
-use model::{Credentials, Reply, Request as Ask};
+use model::{Credentials, Proof, Reply, Request as Ask};
 use net::http::{HeaderMap, Method, Request, StatusCode, header};
 
 use super::{Node, render::Failure, route::Action};
@@ -88,8 +88,8 @@ pub(super) fn login(headers: &HeaderMap, is_loopback: bool) -> Result<Credential
         return Err(Failure::login("the login cannot be read"));
     };
     let decoded = Bytes::from(decoded);
-    let (user, password) = (decoded.slice(..at), decoded.slice(at + 1..));
-    Ok(Credentials { user, password, is_loopback })
+    let proof = Proof::Password(decoded.slice(at + 1..));
+    Ok(Credentials { user: decoded.slice(..at), proof, is_loopback })
 }
 
 /// Checks a login with the node.

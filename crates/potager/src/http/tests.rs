@@ -5,7 +5,7 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use config::Settings;
-use model::{Admin, Cell, Listing, Noun, Refusal, Reply, Request as Ask, Row};
+use model::{Admin, Cell, Listing, Noun, Proof, Refusal, Reply, Request as Ask, Row};
 use net::http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ struct Script {
 impl Node for Script {
     async fn ask(&self, vhost: Option<Bytes>, request: Ask) -> Reply {
         if let Ask::Authenticate(login) = &request {
-            let is_known = login.password == "pw" && login.is_loopback;
+            let is_known = login.proof == Proof::Password("pw".into()) && login.is_loopback;
             let tags: &[u8] = match login.user.as_ref() {
                 b"admin" => b"administrator",
                 b"watch" => b"monitoring",

@@ -3,7 +3,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use model::{
-    Credentials, Request,
+    Credentials, Proof, Request,
     table::{self, Value},
 };
 use wire::{Close, Cursor, Outbox};
@@ -152,7 +152,7 @@ impl Connection {
         self.login.mechanism = known;
         let credentials = Credentials {
             user: self.login.user.clone(),
-            password: Bytes::copy_from_slice(password),
+            proof: Proof::Password(Bytes::copy_from_slice(password)),
             is_loopback: self.is_loopback,
         };
         out.submit(0, ticket::plain(Ask::Login), Request::Authenticate(credentials));
