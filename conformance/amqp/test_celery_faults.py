@@ -20,6 +20,7 @@ TASKS = 800
 SERVER_KILLS = 2
 
 
+# Promise: P3.
 @pytest.mark.parametrize("victim", ["group", "main process"])
 def test_late_ack_task_of_a_killed_worker_runs_elsewhere_at_once(plant, victim):
     garden = plant(task_acks_late=True)
@@ -84,6 +85,7 @@ class Publisher(threading.Thread):
             self.confirmed.append(word)
 
 
+# Promise: P1.
 @pytest.mark.owns_server
 @pytest.mark.timeout(300)
 def test_server_killed_under_load(plant, own_server):

@@ -3,6 +3,8 @@ names.
 
 What lives here: the list common to all doors. What does not: malformed AMQP
 (test_hostile_frames.py, test_hostile_methods.py).
+
+Promise: P14.
 """
 
 from __future__ import annotations

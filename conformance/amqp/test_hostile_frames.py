@@ -4,6 +4,8 @@ What lives here: groups 1 to 9 of the list (header, frame sizes, frame kinds, ch
 login, tables, strings, contents). What does not: valid methods with hostile arguments
 (test_hostile_methods.py). Each row: what is sent -> what may become of the connection. Observed
 on RabbitMQ 3.10.8 where it answers.
+
+Promise: P14.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ What lives here: groups 10 to 22 of the list (acknowledgements, qos, arguments, 
 routing, reply-to, identity, weights, transactions, recovery, consumers, many queues, secrets).
 What does not: malformed bytes (test_hostile_frames.py), one-line refusals of a polite client
 (test_pika_errors.py).
+
+Promise: P14.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ class Consumer(Client):
             self.settled.update(batch)
 
 
+# Promise: P1.
 @pytest.mark.owns_server
 @pytest.mark.timeout(300)
 def test_ledger_over_kills(own_server):

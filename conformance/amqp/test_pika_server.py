@@ -55,6 +55,7 @@ def full_disk(tmp_path):
     ballast.unlink(missing_ok=True)
 
 
+# Promise: P13.
 def test_blocked_and_unblocked_by_the_disk(own_server, connect, name, full_disk):
     limit, fill, free = full_disk
     server = own_server("--set", f"alarm.disk_free_bytes_min={limit}")
@@ -158,6 +159,7 @@ def test_users(own_server, connect, tmp_path):
     assert b"thyme" not in stored, "a password lies in clear in the data directory"
 
 
+# Promise: P19.
 def test_stopping_tells_the_clients(own_server, connect, name):
     server = own_server()
     connection = connect(port=server.port)

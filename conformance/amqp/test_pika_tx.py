@@ -160,6 +160,7 @@ def drain(channel, queue: str) -> list[bytes]:
         found.append(body)
 
 
+# Promise: P2.
 @pytest.mark.owns_server
 @pytest.mark.timeout(300)
 @pytest.mark.potager_only("RabbitMQ documents that tx is not atomic over several queues")

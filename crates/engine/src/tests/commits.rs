@@ -7,6 +7,7 @@ fn ack(tag: u64) -> Op {
     Op::Ack { tag, is_multiple: false }
 }
 
+/// Promise: P2.
 #[test]
 fn a_commit_is_one_group() {
     let mut world = World::new();
@@ -31,6 +32,7 @@ fn a_commit_is_one_group() {
     world.check_recovery();
 }
 
+/// Promise: P2, P4.
 #[test]
 fn a_refused_commit_changes_nothing() {
     let mut world = World::new();

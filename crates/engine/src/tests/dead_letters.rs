@@ -74,6 +74,7 @@ fn until_it_is_read_a_dead_message_is_still_in_its_queue() {
     assert_eq!(world.get("q").unwrap().body, "x");
 }
 
+/// Promise: P6.
 #[test]
 fn a_condemned_message_of_a_commit_dies_after_a_restart_too() {
     let mut world = World::new();
@@ -138,6 +139,7 @@ fn counts_rise_and_the_newest_stands_first() {
     world.check_recovery();
 }
 
+/// Promise: P6.
 #[test]
 fn a_cycle_without_a_rejection_ends() {
     let mut world = World::new();
@@ -189,6 +191,7 @@ fn expiration_is_removed_and_remembered_and_other_headers_stay_exact() {
     assert_eq!(world.column("dead", "messages"), 1, "it does not expire again");
 }
 
+/// Promise: P6.
 #[test]
 fn a_message_that_comes_back_too_often_dies() {
     let mut world = World::new();
@@ -204,6 +207,7 @@ fn a_message_that_comes_back_too_often_dies() {
     assert_eq!(deaths(&world.get("dead").unwrap())[0].1, "delivery_limit");
 }
 
+/// Promise: P6.
 #[test]
 fn the_default_limit_never_drops_silently() {
     let mut world = World::new();
@@ -268,6 +272,7 @@ fn thousands_expire_without_thousands_of_reads_at_once() {
     world.check_recovery();
 }
 
+/// Promise: P3, P6.
 #[test]
 fn a_message_that_dies_of_its_last_return_counts_the_same_after_a_restart() {
     let mut world = World::new();

@@ -294,6 +294,7 @@ fn exchange_name(exchange: usize) -> String {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    /// Promise: P1, P18.
     #[test]
     fn any_history_can_be_recovered(acts in proptest::collection::vec(act(), 1..150)) {
         let mut run = Run { world: World::new(), consumers: 0, snapshot: None };

@@ -272,6 +272,7 @@ impl Run {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    /// Promise: P3, P5.
     #[test]
     fn any_history_agrees_with_the_model(acts in proptest::collection::vec(act(), 1..120)) {
         let mut run = Run::new();

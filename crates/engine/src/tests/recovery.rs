@@ -53,6 +53,7 @@ fn a_deleted_vhost_takes_everything_with_it() {
     world.check_recovery();
 }
 
+/// Promise: P3.
 #[test]
 fn redelivered_after_a_restart_even_when_never_delivered() {
     let mut world = World::new();
@@ -64,6 +65,7 @@ fn redelivered_after_a_restart_even_when_never_delivered() {
     assert!(!world.get("q").unwrap().is_redelivered);
 }
 
+/// Promise: P18.
 #[test]
 fn a_snapshot_and_the_records_behind_it_give_the_same_state() {
     let mut world = World::new();
@@ -108,6 +110,7 @@ fn a_million_messages_take_little_room_in_a_snapshot() {
     assert!(bytes.len() < 120_000, "{} bytes for 100,000 messages", bytes.len());
 }
 
+/// Promise: P11.
 #[test]
 fn damaged_snapshots_and_records_are_named_and_never_panic() {
     let mut world = World::new();

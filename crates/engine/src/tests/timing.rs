@@ -16,6 +16,7 @@ fn delayed(body: &str, delay_ms: u64) -> Request {
     Request::Publish(message)
 }
 
+/// Promise: P8.
 #[test]
 fn the_shorter_time_to_live_wins_and_never_early() {
     let mut world = World::new();
@@ -83,6 +84,7 @@ fn a_message_expires_behind_others_only_when_it_is_first() {
     assert_eq!(world.get("q").unwrap().body, "stays");
 }
 
+/// Promise: P8.
 #[test]
 fn time_to_live_survives_a_restart() {
     let mut world = World::new();
@@ -146,6 +148,7 @@ fn a_delayed_message_waits_and_is_not_copied() {
     assert_eq!(world.get("q").unwrap().body, "second");
 }
 
+/// Promise: P8.
 #[test]
 fn a_delayed_message_survives_a_restart_and_goes_where_bindings_lead_then() {
     let mut world = World::new();
@@ -213,4 +216,24 @@ fn celerys_ladder_is_one_timer() {
     let seen = world.get("tasks").unwrap();
     assert_eq!((seen.exchange.as_str(), seen.routing_key), ("celery_delayed_delivery", key));
     world.check_recovery();
+}
+
+/// Promise: P7.
+#[test]
+fn a_live_owner_keeps_its_delivery_through_hours_and_clock_jumps() {
+    let mut world = World::new();
+    world.durable("q");
+    world.put("q", "long");
+    let delivery = world.get("q").unwrap();
+    world.consume(ALICE, "q", 1);
+    assert_eq!(world.bodies(), ["long"]);
+    let start = world.now;
+    let hour = 3_600_000;
+    for now in [start + 6 * hour, start + 24 * hour, start, start + 10 * 365 * 24 * hour] {
+        world.tick(now);
+        assert_eq!(world.bodies(), [""; 0], "nobody else is given it");
+        assert_eq!(world.column("q", "messages_unacknowledged"), 1);
+    }
+    world.send(BOB, 1, Request::Ack { tag: delivery.tag, is_multiple: false });
+    assert_eq!(world.column("q", "messages"), 0);
 }
