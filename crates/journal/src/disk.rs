@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 #[cfg(any(test, feature = "testing"))]
-pub use faulty::{FaultyDisk, Operation, Trouble};
+pub use faulty::{FailedSync, FaultyDisk, Lie, Operation, PlannedLie, Tally, Tear, Trouble};
 pub use memory::MemoryDisk;
 pub use real::RealDisk;
 pub(crate) use real::lock_holder;

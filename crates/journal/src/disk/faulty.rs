@@ -1,180 +1,42 @@
 //! [`FaultyDisk`]: a simulated disk that keeps what is live apart from what is durable.
 //!
-//! Lives here: power loss (unsynced writes dropped, torn or reordered), errors at the nth call,
-//! short writes. Not here: timing. The tests of this crate and the simulator use it.
+//! Lives here: the face to the journal and to whoever orders faults: power loss (unsynced changes
+//! dropped, torn or reordered), errors at the nth call, short writes, an end of the space, writes
+//! that are lost or go elsewhere, bit rot. Nothing is left to chance: a seeded caller orders each.
+//! Not here: timing; over `Workers::Inline` nothing is written or flushed until the owner calls
+//! `Journal::run_pending`, so a slow or stuck flush is a caller that waits with that.
+//! The tests of this crate and the simulator use it.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod loss;
+mod plan;
+mod state;
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::plan::{FailedSync, Lie, Operation, PlannedLie, Tally, Tear, Trouble};
+use self::state::{Change, Inode, State, Tree, size};
 use super::{Disk, File, LockGuard};
-
-/// Unit in which an unsynced write may be lost on its own.
-const SECTOR_BYTES: usize = 512;
-
-/// A kind of disk operation, to aim troubles at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// `File::read_at`.
-    Read,
-    /// `File::write_at`.
-    Write,
-    /// `File::sync_data`.
-    Sync,
-    /// `File::allocate`.
-    Allocate,
-    /// `Disk::create`.
-    Create,
-    /// `Disk::rename`.
-    Rename,
-    /// `Disk::remove`.
-    Remove,
-    /// `Disk::sync_dir`.
-    SyncDir,
-}
-
-/// One planned failure.
-#[derive(Clone, Debug)]
-pub struct Trouble {
-    /// Which operations fail.
-    pub operation: Operation,
-    /// Only on paths whose file name contains this; empty: all.
-    pub name: String,
-    /// How many matching operations still succeed first.
-    pub after: u64,
-    /// How many then fail.
-    pub times: u64,
-    /// With what.
-    pub error: io::ErrorKind,
-}
 
 /// See the module's head. Clones share the disk.
 #[derive(Clone, Debug, Default)]
 pub struct FaultyDisk(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
-struct State {
-    /// Mutating operations so far.
-    operations: u64,
-    /// At this operation the power fails.
-    crash_at: Option<u64>,
-    is_crashed: bool,
-    is_short_writing: bool,
-    free_bytes: Option<u64>,
-    troubles: Vec<Trouble>,
-    locks: BTreeSet<PathBuf>,
-    names: BTreeMap<PathBuf, u64>,
-    durable_names: BTreeMap<PathBuf, u64>,
-    /// Directory changes not yet synced, oldest first; `None`: the name goes.
-    pending_names: Vec<Vec<(PathBuf, Option<u64>)>>,
-    files: BTreeMap<u64, Inode>,
-    next_file: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Inode {
-    name: PathBuf,
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Pending>,
-}
-
-#[derive(Clone, Debug)]
-enum Pending {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
-
-impl Pending {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Self::Write(offset, data) => put(bytes, *offset, data),
-            Self::Length(len) if *len > bytes.len() => bytes.resize(*len, 0),
-            Self::Length(_) => {}
-        }
-    }
-}
-
-fn put(bytes: &mut Vec<u8>, offset: usize, data: &[u8]) {
-    let end = offset.saturating_add(data.len());
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
-    if let Some(place) = bytes.get_mut(offset..end) {
-        place.copy_from_slice(data);
-    }
-}
-
-fn size(value: u64) -> usize {
-    usize::try_from(value).unwrap_or(usize::MAX)
-}
-
 fn power_is_off() -> io::Error {
     io::Error::other("the power is off")
-}
-
-/// A small generator; good enough to pick which sectors survive.
-#[derive(Debug)]
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
-impl State {
-    /// Counts the operation and decides whether it happens. `Ok(false)`: the power fails in it.
-    fn enter(&mut self, operation: Operation, path: &Path) -> io::Result<bool> {
-        if self.is_crashed {
-            return Err(power_is_off());
-        }
-        if operation != Operation::Read {
-            self.operations = self.operations.saturating_add(1);
-            if self.crash_at == Some(self.operations) {
-                self.is_crashed = true;
-                return Ok(false);
-            }
-        }
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let name = name.unwrap_or_default();
-        for trouble in &mut self.troubles {
-            if trouble.operation != operation || !name.contains(&trouble.name) {
-                continue;
-            }
-            if trouble.after > 0 {
-                trouble.after -= 1;
-            } else if trouble.times > 0 {
-                trouble.times -= 1;
-                return Err(trouble.error.into());
-            }
-        }
-        Ok(true)
-    }
-
-    fn change_names(&mut self, changes: Vec<(PathBuf, Option<u64>)>) {
-        apply_names(&mut self.names, &changes);
-        self.pending_names.push(changes);
-    }
-}
-
-fn apply_names(names: &mut BTreeMap<PathBuf, u64>, changes: &[(PathBuf, Option<u64>)]) {
-    for (path, file) in changes {
-        match file {
-            Some(file) => names.insert(path.clone(), *file),
-            None => names.remove(path),
-        };
-    }
 }
 
 impl FaultyDisk {
     /// A disk with nothing on it.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    fn with_tree(tree: Tree) -> Self {
+        Self(Arc::new(Mutex::new(State { tree, ..State::default() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -186,9 +48,19 @@ impl FaultyDisk {
         self.state().operations
     }
 
+    /// How often the disk misbehaved as planned.
+    pub fn tally(&self) -> Tally {
+        self.state().plans.tally
+    }
+
     /// Lets the power fail during the nth mutating operation from the disk's birth.
     pub fn crash_at(&self, operation: u64) {
         self.state().crash_at = Some(operation);
+    }
+
+    /// The power fails now: every operation fails from here on.
+    pub fn cut_power(&self) {
+        self.state().is_crashed = true;
     }
 
     /// Whether the power has failed.
@@ -198,12 +70,24 @@ impl FaultyDisk {
 
     /// Plans a failure.
     pub fn plan(&self, trouble: Trouble) {
-        self.state().troubles.push(trouble);
+        self.state().plans.troubles.push(trouble);
     }
 
-    /// Forgets all planned failures.
+    /// Plans a write that reports success and does something else.
+    pub fn plan_lie(&self, lie: PlannedLie) {
+        self.state().plans.lies.push(lie);
+    }
+
+    /// Forgets all planned failures and lies.
     pub fn heal(&self) {
-        self.state().troubles.clear();
+        let mut state = self.state();
+        state.plans.troubles.clear();
+        state.plans.lies.clear();
+    }
+
+    /// What a failed sync does to the writes before it; [`FailedSync::Forget`] unless set.
+    pub fn on_failed_sync(&self, how: FailedSync) {
+        self.state().failed_sync = how;
     }
 
     /// Every write call takes only half of what it is given (at least a byte).
@@ -211,98 +95,115 @@ impl FaultyDisk {
         self.state().is_short_writing = is_on;
     }
 
-    /// What `free_bytes` answers; `None`: plenty.
+    /// Every write call takes at most so many bytes (at least one); `None`: all.
+    pub fn set_write_bytes_max(&self, bytes: Option<usize>) {
+        self.state().write_bytes_max = bytes;
+    }
+
+    /// What `free_bytes` answers; `None`: what the capacity leaves, else plenty.
     pub fn set_free_bytes(&self, free: Option<u64>) {
         self.state().free_bytes = free;
+    }
+
+    /// The bytes that all files together may have. A write takes what still fits and then fails, as
+    /// does any allocation beyond it; overwriting always succeeds. `None`: no end.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    /// Bytes of all files, to set a capacity by.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().tree.used() as u64
     }
 
     /// The disk as the next boot finds it. Seed 0 loses everything unsynced, seed 1 keeps it all,
     /// others keep a random choice of sectors and a prefix of the directory changes.
     #[must_use]
     pub fn after_power_loss(&self, seed: u64) -> Self {
-        let state = self.state();
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let keeps = |dice: &mut Dice| match seed {
-            0 => false,
-            1 => true,
-            _ => dice.roll().is_multiple_of(2),
+        let tear = match seed {
+            0 => Tear::None,
+            1 => Tear::All,
+            _ => Tear::Sectors,
         };
-        let mut names = state.durable_names.clone();
-        for changes in &state.pending_names {
-            if !keeps(&mut dice) {
-                break;
-            }
-            apply_names(&mut names, changes);
-        }
-        let mut files = BTreeMap::new();
-        for file in names.values() {
-            let Some(inode) = state.files.get(file) else { continue };
-            let mut bytes = inode.durable.clone();
-            for pending in &inode.pending {
-                survive(pending, &mut bytes, || keeps(&mut dice));
-            }
-            let durable = bytes.clone();
-            let name = inode.name.clone();
-            files.insert(*file, Inode { name, live: bytes, durable, pending: Vec::new() });
-        }
-        Self(Arc::new(Mutex::new(State {
-            durable_names: names.clone(),
-            names,
-            files,
-            next_file: state.next_file,
-            ..State::default()
-        })))
+        self.after_tear(tear, seed)
+    }
+
+    /// The disk as the next boot finds it, torn by the given pattern. Nothing is planned for it,
+    /// and no limit is set.
+    #[must_use]
+    pub fn after_tear(&self, tear: Tear, seed: u64) -> Self {
+        Self::with_tree(loss::after(&self.state().tree, tear, seed))
+    }
+
+    /// Readers no longer see what only the page cache has: lies and failed syncs show.
+    pub fn drop_caches(&self) {
+        self.state().tree.drop_caches();
+    }
+
+    /// The paths of all files, in order.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.state().tree.names.keys().cloned().collect()
     }
 
     /// The live bytes of a file.
     pub fn bytes(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
-        let file = state.names.get(path)?;
-        Some(state.files.get(file)?.live.clone())
+        let file = state.tree.names.get(path)?;
+        Some(state.tree.files.get(file)?.live.clone())
     }
 
-    /// Replaces a file's bytes, live and durable: bit rot.
-    pub fn set_bytes(&self, path: &Path, bytes: Vec<u8>) {
+    fn with_inode<T>(&self, path: &Path, change: impl FnOnce(&mut Inode) -> T) -> Option<T> {
         let mut state = self.state();
-        if let Some(file) = state.names.get(path).copied()
-            && let Some(inode) = state.files.get_mut(&file)
-        {
+        let file = *state.tree.names.get(path)?;
+        state.tree.files.get_mut(&file).map(change)
+    }
+
+    /// Replaces a file's bytes, live and durable.
+    pub fn set_bytes(&self, path: &Path, bytes: Vec<u8>) {
+        self.with_inode(path, |inode| {
             inode.durable.clone_from(&bytes);
             inode.live = bytes;
             inode.pending.clear();
-        }
+        });
     }
 
-    /// A deep copy with everything as it is, for trying several endings of one story.
+    /// Bit rot: turns a bit over, live and durable, and says whether there was such a bit. What is
+    /// written there later is whole again.
+    pub fn flip_bit(&self, path: &Path, bit: u64) -> bool {
+        let mask = 1_u8 << (bit % 8);
+        let flip =
+            |bytes: &mut Vec<u8>| bytes.get_mut(size(bit / 8)).map(|byte| *byte ^= mask).is_some();
+        let is_flipped = self.with_inode(path, |inode| {
+            let is_live = flip(&mut inode.live);
+            flip(&mut inode.durable) || is_live
+        });
+        let is_flipped = is_flipped.unwrap_or(false);
+        let flipped = &mut self.state().plans.tally.flipped_bits;
+        *flipped = flipped.saturating_add(u64::from(is_flipped));
+        is_flipped
+    }
+
+    /// A number for everything durable: names, lengths and bytes. Equal disks have equal numbers
+    /// in every run and on every machine.
+    pub fn fingerprint(&self) -> u64 {
+        self.state().tree.fingerprint()
+    }
+
+    /// A deep copy with everything as it is but nothing planned and no lock held: for several
+    /// endings of one story, or to come back to with [`Self::restore`].
     #[must_use]
     pub fn fork(&self) -> Self {
-        let state = self.state();
-        Self(Arc::new(Mutex::new(State {
-            names: state.names.clone(),
-            durable_names: state.durable_names.clone(),
-            pending_names: state.pending_names.clone(),
-            files: state.files.clone(),
-            next_file: state.next_file,
-            ..State::default()
-        })))
+        Self::with_tree(self.state().tree.clone())
     }
-}
 
-/// Applies the part of an unsynced change that the power loss spares.
-fn survive(pending: &Pending, bytes: &mut Vec<u8>, mut keeps: impl FnMut() -> bool) {
-    match pending {
-        Pending::Write(offset, data) => {
-            for (index, sector) in data.chunks(SECTOR_BYTES).enumerate() {
-                if keeps() {
-                    put(bytes, offset.saturating_add(index * SECTOR_BYTES), sector);
-                }
-            }
-        }
-        Pending::Length(_) => {
-            if keeps() {
-                pending.apply(bytes);
-            }
-        }
+    /// Makes the files what they are on `other`, which is a fork from before some damage. Open
+    /// handles go on with the restored files; power is back; locks stay held.
+    pub fn restore(&self, other: &Self) {
+        let tree = other.state().tree.clone();
+        let mut state = self.state();
+        state.tree = tree;
+        state.is_crashed = false;
+        state.crash_at = None;
     }
 }
 
@@ -316,7 +217,7 @@ impl Disk for FaultyDisk {
         if state.is_crashed {
             return Err(power_is_off());
         }
-        let inside = state.names.keys().filter(|path| path.parent() == Some(dir));
+        let inside = state.tree.names.keys().filter(|path| path.parent() == Some(dir));
         Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
     }
 
@@ -325,7 +226,7 @@ impl Disk for FaultyDisk {
         if state.is_crashed {
             return Err(power_is_off());
         }
-        let file = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let file = *state.tree.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(FaultyFile { disk: self.clone(), file }))
     }
 
@@ -334,10 +235,11 @@ impl Disk for FaultyDisk {
         if !state.enter(Operation::Create, path)? {
             return Err(power_is_off());
         }
-        let file = state.next_file;
-        state.next_file = state.next_file.saturating_add(1);
-        state.files.insert(file, Inode { name: path.to_path_buf(), ..Inode::default() });
-        state.change_names(vec![(path.to_path_buf(), Some(file))]);
+        let tree = &mut state.tree;
+        let file = tree.next_file;
+        tree.next_file = tree.next_file.saturating_add(1);
+        tree.files.insert(file, Inode { name: path.to_path_buf(), ..Inode::default() });
+        tree.change_names(vec![(path.to_path_buf(), Some(file))]);
         drop(state);
         Ok(Arc::new(FaultyFile { disk: self.clone(), file }))
     }
@@ -345,9 +247,10 @@ impl Disk for FaultyDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
         let survives = state.enter(Operation::Rename, from)?;
-        let file = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-        state.change_names(vec![(from.to_path_buf(), None), (to.to_path_buf(), Some(file))]);
-        if let Some(inode) = state.files.get_mut(&file) {
+        let tree = &mut state.tree;
+        let file = *tree.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        tree.change_names(vec![(from.to_path_buf(), None), (to.to_path_buf(), Some(file))]);
+        if let Some(inode) = tree.files.get_mut(&file) {
             inode.name = to.to_path_buf();
         }
         if survives { Ok(()) } else { Err(power_is_off()) }
@@ -356,10 +259,10 @@ impl Disk for FaultyDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         let survives = state.enter(Operation::Remove, path)?;
-        if !state.names.contains_key(path) {
+        if !state.tree.names.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        state.change_names(vec![(path.to_path_buf(), None)]);
+        state.tree.change_names(vec![(path.to_path_buf(), None)]);
         if survives { Ok(()) } else { Err(power_is_off()) }
     }
 
@@ -368,18 +271,15 @@ impl Disk for FaultyDisk {
         if !state.enter(Operation::SyncDir, dir)? {
             return Err(power_is_off());
         }
-        let pending = std::mem::take(&mut state.pending_names);
-        for changes in &pending {
-            apply_names(&mut state.durable_names, changes);
-        }
-        let (names, durable) = (&state.names, &state.durable_names);
-        let used: BTreeSet<u64> = names.values().chain(durable.values()).copied().collect();
-        state.files.retain(|file, _| used.contains(file));
+        state.tree.sync_names();
         Ok(())
     }
 
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
-        Ok(self.state().free_bytes.unwrap_or(1 << 40))
+        let state = self.state();
+        let used = state.tree.used() as u64;
+        let left = state.capacity.map_or(1 << 40, |capacity| capacity.saturating_sub(used));
+        Ok(state.free_bytes.unwrap_or(left))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
@@ -411,65 +311,76 @@ struct FaultyFile {
 }
 
 impl FaultyFile {
-    /// Runs `change` on the file; the flag says whether the operation survives (see `enter`).
+    fn name(&self, state: &State) -> PathBuf {
+        state.tree.files.get(&self.file).map(|inode| inode.name.clone()).unwrap_or_default()
+    }
+
+    /// Runs `change`; an operation in which the power fails still happened before it did.
     fn with<T>(
         &self,
         operation: Operation,
-        change: impl FnOnce(&mut Inode, bool) -> T,
+        change: impl FnOnce(&mut State, bool) -> io::Result<T>,
     ) -> io::Result<T> {
         let mut state = self.disk.state();
-        let name = state.files.get(&self.file).map(|inode| inode.name.clone()).unwrap_or_default();
-        let survives = state.enter(operation, &name)?;
-        // A handle to a file without a name keeps working, as on a real system.
-        let inode = state.files.entry(self.file).or_default();
-        let out = change(inode, survives);
+        let name = self.name(&state);
+        let entered = state.enter(operation, &name);
+        if entered.is_err() && operation == Operation::Sync && !state.is_crashed {
+            let how = state.failed_sync;
+            state.tree.fail_sync(self.file, how);
+        }
+        let survives = entered?;
+        let out = change(&mut state, survives)?;
         if survives { Ok(out) } else { Err(power_is_off()) }
     }
 }
 
 impl File for FaultyFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.with(Operation::Read, |inode, _| {
-            let rest = inode.live.get(size(offset)..).unwrap_or_default();
+        self.with(Operation::Read, |state, _| {
+            let live = state.tree.files.get(&self.file).map(|inode| inode.live.as_slice());
+            let rest = live.unwrap_or_default().get(size(offset)..).unwrap_or_default();
             let count = rest.len().min(buf.len());
             if let (Some(to), Some(from)) = (buf.get_mut(..count), rest.get(..count)) {
                 to.copy_from_slice(from);
             }
-            count
+            Ok(count)
         })
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let is_short = self.disk.state().is_short_writing;
-        let count = if is_short { buf.len().div_ceil(2) } else { buf.len() };
-        let data = buf.get(..count).unwrap_or_default().to_vec();
-        self.with(Operation::Write, |inode, _| {
-            let pending = Pending::Write(size(offset), data);
-            pending.apply(&mut inode.live);
-            inode.pending.push(pending);
-            count
+        self.with(Operation::Write, |state, _| {
+            let count = state.accepted(self.file, offset, buf.len())?;
+            let data = buf.get(..count).unwrap_or_default().to_vec();
+            let name = self.name(state);
+            let lie = state.plans.lie(&name);
+            state.tree.change(self.file, Change::Write(size(offset), data), lie);
+            Ok(count)
         })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.with(Operation::Sync, |inode, survives| {
+        self.with(Operation::Sync, |state, survives| {
             if survives {
-                for pending in std::mem::take(&mut inode.pending) {
-                    pending.apply(&mut inode.durable);
-                }
+                state.tree.sync(self.file);
             }
+            Ok(())
         })
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.with(Operation::Allocate, |inode, _| {
-            let pending = Pending::Length(size(bytes));
-            pending.apply(&mut inode.live);
-            inode.pending.push(pending);
+        self.with(Operation::Allocate, |state, _| {
+            if state.lacking(self.file, size(bytes)) > 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            state.tree.change(self.file, Change::Length(size(bytes)), None);
+            Ok(())
         })
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.with(Operation::Read, |inode, _| inode.live.len() as u64)
+        self.with(Operation::Read, |state, _| {
+            let live = state.tree.files.get(&self.file).map_or(0, |inode| inode.live.len());
+            Ok(live as u64)
+        })
     }
 }
