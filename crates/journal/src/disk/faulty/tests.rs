@@ -159,7 +159,7 @@ fn the_nth_call_of_every_kind_fails() {
             error: ErrorKind::TimedOut,
         };
         disk.plan(trouble);
-        let mut act = |number: u32| match operation {
+        let act = |number: u32| match operation {
             Operation::Read => file.read_at(&mut [0], 0).map(drop),
             Operation::Write => file.write_at(&[0], 0).map(drop),
             Operation::Sync => file.sync_data(),
