@@ -1,7 +1,8 @@
 """Power cuts: an ext4 disk loses what was not flushed, under load, again and again.
 
 What lives here: the cycles, and the control run that proves a cut to be a cut. What does not:
-the disk (rig/disk.py), the clients (rig/clients.py), the comparison (rig/audit.py).
+the disk (rig/disk.py), the clients and the comparison
+(rig/load.py).
 
 Each cycle starts the server, lets clients work for a random moment, shuts the file system down
 without flushing its journal, kills the server and mounts again. Some cycles are cut while the
@@ -19,21 +20,14 @@ import time
 from pathlib import Path
 
 from rig import audit
-from rig.clients import Consumer, Publisher, Worker, connect, drained
 from rig.disk import Image
-from rig.ledger import Books
+from rig.load import Load, declare, small_log
 from rig.node import Node, ServerFault
 from rig.verdict import Verdict, spread
 
 IMAGE_MIB = 384
 ROUND = 10
 CONTROL_CYCLES = 4
-TTL_MS = 300
-QUEUES = ("work", "input", "results", "next", "short", "dead")
-# Small, so that a second of load meets segment rolls, checkpoints and survivor passes.
-SMALL = ("limits.message_bytes_max=256 KiB", "limits.commit_bytes_max=512 KiB",
-         "log.segment_bytes=9 MiB", "log.segments_max=6", "log.cache_bytes=1 MiB",
-         "log.checkpoint_bytes=2 MiB", "alarm.disk_free_bytes_min=16 MiB")
 
 
 def run(options, verdict: Verdict) -> None:
@@ -82,10 +76,9 @@ class Cuts:
         self.folder, self.seed = folder, seed
         self.random = random.Random(seed)
         self.image = Image(folder, IMAGE_MIB)
-        settings = [word for setting in SMALL for word in ("--set", setting)]
-        self.node = Node(binary, self.image.data_dir, folder, *settings, *extra)
+        self.node = Node(binary, self.image.data_dir, folder, *small_log(), *extra)
         self.found = audit.Findings()
-        self.clients: list = []
+        self.load: Load | None = None
         self.ready: list[float] = []
         self.refused: list[str] = []
         self.unclean: list[str] = []
@@ -97,14 +90,14 @@ class Cuts:
         """Run and audit; ends early when the server refuses to start."""
         try:
             self.node.start()
-            self.declare()
+            declare(self.node.port)
             self.hire()
             for cycle in range(1, count + 1):
                 self.cycle(is_control)
                 if cycle % 25 == 0:
                     self.fsck()
                 if cycle % ROUND == 0 or cycle == count:
-                    self.settle_round()
+                    self.found.merge(self.load.audited())
                     verdict.note(f"{cycle} cuts, {self.found.counts['confirmed']} confirmed, "
                                  f"wrong: {self.wrong() or 'nothing'}")
                     if cycle < count:
@@ -112,7 +105,8 @@ class Cuts:
         except ServerFault as fault:
             self.refused.append(f"after {self.cuts} cuts: {fault}")
         finally:
-            self.dismiss()
+            if self.load:
+                self.load.dismiss()
             self.node.kill()
             self.image.unmount()
 
@@ -120,34 +114,10 @@ class Cuts:
         """Broken rules so far."""
         return {kind: len(ids) for kind, ids in self.found.wrong.items() if ids}
 
-    def declare(self) -> None:
-        """The queues, durable all of them."""
-        with connect(self.node.port) as link:
-            channel = link.channel()
-            for queue in QUEUES:
-                arguments = {"x-message-ttl": TTL_MS, "x-dead-letter-exchange": "",
-                             "x-dead-letter-routing-key": "dead"} if queue == "short" else None
-                channel.queue_declare(queue, durable=True, arguments=arguments)
-
     def hire(self) -> None:
         """New clients, with new names: ids are unique over all rounds."""
         self.round += 1
-        self.ledgers = self.folder / f"round-{self.round}"
-        self.ledgers.mkdir()
-        given = (self.node.port, self.ledgers)
-        name = f"r{self.round}"
-        self.clients = [
-            Publisher(f"work-{name}a", *given, "work", window=100, rate=2_000),
-            Publisher(f"work-{name}b", *given, "work", window=8, rate=1_000),
-            Publisher(f"tx-{name}", *given, "input", window=16, rate=500),
-            Publisher(f"short-{name}", *given, "short", window=8, rate=200),
-            Consumer(f"work-{name}c", *given, "work"),
-            Consumer(f"work-{name}d", *given, "work"),
-            Worker(f"tx-{name}e", *given, "input", "results", "next"),
-            Worker(f"tx-{name}f", *given, "input", "results", "next"),
-        ]
-        for client in self.clients:
-            client.start()
+        self.load = Load(self.node.port, self.folder, f"r{self.round}")
 
     def cycle(self, is_control: bool) -> None:
         """One cut at a random moment, and the start after it."""
@@ -197,22 +167,3 @@ class Cuts:
         if words:
             self.unclean.append(words)
         self.node.start()
-
-    def settle_round(self) -> None:
-        """Everybody stops, everything is drained and compared."""
-        self.dismiss()
-        time.sleep(TTL_MS / 1e3)
-        left = {queue: drained(self.node.port, queue) for queue in QUEUES}
-        self.found.merge(audit.work(Books.read(self.ledgers, "work-*"), left["work"]))
-        self.found.merge(audit.chain(Books.read(self.ledgers, "tx-*"), left["input"],
-                                     left["results"], left["next"]))
-        self.found.merge(audit.dying(Books.read(self.ledgers, "short-*"), left["short"],
-                                     left["dead"]))
-
-    def dismiss(self) -> None:
-        """Tell every client to end and wait for all."""
-        for client in self.clients:
-            client.told.set()
-        for client in self.clients:
-            client.finish()
-        self.clients = []

@@ -31,6 +31,7 @@ from rig.verdict import Skipped, Verdict  # noqa: E402
 
 PARTS = {
     "power": "power cuts under load, compared by id",
+    "eio": "failing flushes, writes and renames",
 }
 
 
