@@ -5,6 +5,7 @@
 //! `.cargo/config.toml`, by people and by `.ci/run`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "these commands speak to a terminal")]
 
+mod chaos;
 mod compat;
 mod conform;
 mod crash;
@@ -66,6 +67,12 @@ enum Command {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Cut the power, fail the disk and crowd the doors of a release build: `cargo x chaos [part]`
+    Chaos {
+        /// Passed on to chaos/run.py: parts, --cycles, --require, --keep
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Count instructions per message under Callgrind and hold them against the budget
     Instructions {
         /// Write what was found into the budget
@@ -103,6 +110,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Test { package, rest } => test::run(&workspace, package.as_deref(), &rest),
         Command::Conform { rest } => conform::run(&workspace, &rest),
         Command::Crash { kills, rest } => crash::run(&workspace, kills, &rest),
+        Command::Chaos { rest } => chaos::run(&workspace, &rest),
         Command::Instructions { update } => instructions::run(&workspace, update),
         Command::Promises => promises::run(&workspace),
         Command::Compat { check } => compat::run(&workspace, check),
