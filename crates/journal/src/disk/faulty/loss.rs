@@ -39,15 +39,17 @@ impl Dice {
 pub(super) fn after(tree: &Tree, tear: Tear, seed: u64) -> Tree {
     let mut dice = Dice::new(seed);
     let mut medium = tree.clone();
-    let kept = match tear {
-        Tear::None => 0,
-        Tear::All => medium.pending_names.len(),
-        Tear::Prefix | Tear::Suffix | Tear::Writes | Tear::Sectors => {
-            dice.up_to(medium.pending_names.len())
-        }
-    };
-    for changes in std::mem::take(&mut medium.pending_names).iter().take(kept) {
-        apply_names(&mut medium.durable_names, changes);
+    let mut changes = std::mem::take(&mut medium.pending_names);
+    let cut = dice.up_to(changes.len());
+    match tear {
+        Tear::None => changes.clear(),
+        Tear::All => {}
+        Tear::Prefix | Tear::Sectors => changes.truncate(cut),
+        Tear::Suffix => drop(changes.drain(..cut)),
+        Tear::Writes => changes.retain(|_| dice.coin()),
+    }
+    for change in &changes {
+        apply_names(&mut medium.durable_names, change);
     }
     let mut pieces = pieces(&mut medium, tear);
     pick(&mut pieces, tear, &mut dice);

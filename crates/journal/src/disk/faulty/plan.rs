@@ -79,8 +79,8 @@ pub struct PlannedLie {
     pub lie: Lie,
 }
 
-/// Which part of what was not synced a power loss spares. Directory changes are kept as a prefix
-/// of their order in every pattern but [`Tear::All`].
+/// Which part of what was not synced a power loss spares, of bytes and of directory changes alike;
+/// with sectors, directory changes keep their order, as in a journaling file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tear {
     /// Nothing.

@@ -99,6 +99,30 @@ fn a_rename_is_lost_without_a_sync_of_the_directory() {
 }
 
 #[test]
+fn directory_changes_tear_as_the_pattern_says() {
+    let (disk, _file) = disk_with("a", 1);
+    for number in 0..4 {
+        disk.create(&path(&format!("new-{number}"))).expect("create");
+    }
+    disk.remove(&path("a")).expect("remove");
+    let names = |tear, seed| {
+        let paths = disk.after_tear(tear, seed).paths();
+        let has = |name: &str| paths.contains(&path(name));
+        [has("new-0"), has("new-1"), has("new-2"), has("new-3"), !has("a")]
+    };
+    assert_eq!(names(Tear::None, 5), [false; 5]);
+    assert_eq!(names(Tear::All, 5), [true; 5]);
+    let is_prefix = |kept: [bool; 5]| kept.is_sorted_by(|one, other| one >= other);
+    let is_suffix = |kept: [bool; 5]| kept.is_sorted();
+    for seed in 0..100 {
+        assert!(is_prefix(names(Tear::Prefix, seed)) && is_prefix(names(Tear::Sectors, seed)));
+        assert!(is_suffix(names(Tear::Suffix, seed)));
+    }
+    let any = (0..100).map(|seed| names(Tear::Writes, seed));
+    assert!(any.into_iter().any(|kept| !is_prefix(kept) && !is_suffix(kept)));
+}
+
+#[test]
 fn a_flipped_bit_is_live_and_durable_until_written_over() {
     let (disk, file) = disk_with("a", 512);
     assert!(disk.flip_bit(&path("a"), 8 * 100 + 3));
