@@ -351,5 +351,36 @@ pub(crate) struct Frozen {
     pub extras: Vec<(u64, Entry)>,
 }
 
+impl Frozen {
+    /// Visits the entries from the cursor on, in order.
+    pub(crate) fn for_each_fresh(&self, visit: &mut dyn FnMut(u64, &Entry)) {
+        for chunk in &self.chunks {
+            self.visit_chunk(chunk, visit);
+        }
+    }
+
+    fn visit_chunk(&self, chunk: &Chunk, visit: &mut dyn FnMut(u64, &Entry)) {
+        let (mut coder, mut rest, mut seq) = (Coder::default(), &*chunk.bytes, chunk.first_seq);
+        while let Some((entry, length)) = coder.decode(rest) {
+            if seq >= self.cursor_seq {
+                visit(seq, &entry);
+            }
+            seq += 1;
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+
+    /// Collects the positions of all entries inside `range`, in no order.
+    pub(crate) fn live(&self, range: &Range<Lsn>, out: &mut Vec<Lsn>) {
+        let mut note = |entry: &Entry| {
+            out.extend(entry.stored.lsn().filter(|lsn| range.contains(lsn)));
+        };
+        self.extras.iter().for_each(|(_, entry)| note(entry));
+        for chunk in self.chunks.iter().filter(|chunk| chunk.bounds.touches(range)) {
+            self.visit_chunk(chunk, &mut |_, entry| note(entry));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

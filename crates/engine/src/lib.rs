@@ -43,7 +43,7 @@ pub use effects::{
     Damage, Effects, Handout, Login, Output, Place, Push, Read, Resume, SessionInfo, Usage,
 };
 use model::{Envelope, Limits, Log, Lsn, MessageRef, Millis, QueueId, SessionId, Stamp};
-pub use snapshot::Snapshot;
+pub use snapshot::{Cursor as SnapshotCursor, STATE_VERSION, Snapshot};
 
 use crate::channel::{ConsumerKey, Sessions, Slot, Turn};
 use crate::counters::Totals;

@@ -6,7 +6,7 @@
 //! | start | `PTGS`, version `u16` (1), next `QueueId` u32 |
 //! | vhosts | next id, count, each: id u16, name |
 //! | users | count, each: name, hash, tags |
-//! | queues | count, each: id u32, vhost u16, name, spec, lines (see `Writer::line`) |
+//! | queues | count, each: id u32, vhost u16, name, spec, lines (see `Writer::queue`) |
 //! | routing | per vhost: exchanges (count, name, spec), bindings (count, binding) |
 //! | delayed | count, each: due, LSN, body, head |
 //! | condemned | count, each: `QueueId` u32, level u8, seq, reason u8, entry |
@@ -17,7 +17,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
 
 use bytes::Bytes;
 use model::{Limits, Lsn, QueueId, VhostId};
@@ -34,27 +34,25 @@ use crate::user::User;
 
 const MAGIC: &[u8; 4] = b"PTGS";
 const VERSION: u16 = 1;
+/// The layout of a snapshot, and so of what its hash is made of.
+pub const STATE_VERSION: u16 = VERSION;
 const END: &[u8; 4] = b"END.";
 
-/// The durable state of an engine at one moment, ready to be written on another thread.
+/// The durable state of an engine at one moment, ready to be written, hashed and searched on
+/// another thread, as often as wanted.
 #[derive(Debug)]
 pub struct Snapshot {
     parts: Vec<Part>,
+    /// Records of delayed and condemned messages; those of queues are found in their lines.
+    held: Vec<Lsn>,
 }
 
 #[derive(Debug)]
 enum Part {
+    /// Bytes as they are stored.
     Own(Vec<u8>),
-    Shared(Arc<[u8]>),
-}
-
-impl Part {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
+    /// A line of a queue; its extra entries in order.
+    Line(Frozen),
 }
 
 impl Snapshot {
@@ -62,8 +60,118 @@ impl Snapshot {
     ///
     /// # Errors
     /// As the writer says.
-    pub fn write(self, out: &mut dyn io::Write) -> io::Result<()> {
-        self.parts.iter().try_for_each(|part| out.write_all(part.bytes()))
+    pub fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let mut piece = Vec::new();
+        let mut at = Cursor::default();
+        while self.write_next(&mut at, &mut piece) {
+            out.write_all(&piece)?;
+            piece.clear();
+        }
+        Ok(())
+    }
+
+    /// Appends the next piece of the snapshot: definitions, or one chunk of entries. `false` when
+    /// everything was written. All pieces in order are what [`Snapshot::write`] writes.
+    pub fn write_next(&self, at: &mut Cursor, out: &mut Vec<u8>) -> bool {
+        let Some(part) = self.parts.get(at.part) else { return false };
+        let line = match part {
+            Part::Own(bytes) => {
+                out.extend_from_slice(bytes);
+                at.part += 1;
+                return true;
+            }
+            Part::Line(line) => line,
+        };
+        if at.chunk == 0 {
+            put_varint(out, line.next_seq);
+            put_varint(out, line.cursor_seq);
+            put_varint(out, line.chunks.len() as u64);
+        }
+        if let Some(chunk) = line.chunks.get(at.chunk) {
+            out.extend_from_slice(&chunk.count.to_le_bytes());
+            put_varint(out, chunk.first_seq);
+            put_varint(out, chunk.bytes.len() as u64);
+            out.extend_from_slice(&chunk.bytes);
+            at.chunk += 1;
+        } else {
+            put_entries(out, &line.extras);
+            *at = Cursor { part: at.part + 1, chunk: 0 };
+        }
+        true
+    }
+
+    /// A hash of the state: equal states, equal hashes, whichever way they came about. Reads
+    /// everything; comparable only between hashes of one [`STATE_VERSION`].
+    #[must_use]
+    pub fn hash(&self) -> u64 {
+        let mut hash = Fnv::default();
+        let mut bytes = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Own(bytes) => hash.add(bytes),
+                Part::Line(line) => hash_line(line, &mut hash, &mut bytes),
+            }
+        }
+        hash.0
+    }
+
+    /// Appends the positions of all message records in this range that the state refers to,
+    /// rising and without repeats.
+    pub fn live(&self, range: &Range<Lsn>, out: &mut Vec<Lsn>) {
+        let start = out.len();
+        for part in &self.parts {
+            let Part::Line(line) = part else { continue };
+            line.live(range, out);
+        }
+        out.extend(self.held.iter().filter(|lsn| range.contains(lsn)));
+        let mut found = out.split_off(start);
+        found.sort_unstable();
+        found.dedup();
+        out.append(&mut found);
+    }
+}
+
+/// How far [`Snapshot::write_next`] came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cursor {
+    part: usize,
+    /// Chunks written of a line.
+    chunk: usize,
+}
+
+/// The line entry by entry, whatever its chunks: next seq, count, each: seq, entry.
+fn hash_line(line: &Frozen, hash: &mut Fnv, bytes: &mut Vec<u8>) {
+    let fresh = line.next_seq.saturating_sub(line.cursor_seq);
+    put_varint(bytes, line.next_seq);
+    put_varint(bytes, fresh.saturating_add(line.extras.len() as u64));
+    for (seq, entry) in &line.extras {
+        put_varint(bytes, *seq);
+        put_entry(bytes, entry);
+    }
+    line.for_each_fresh(&mut |seq, entry| {
+        hash.add(bytes);
+        bytes.clear();
+        put_varint(bytes, seq);
+        put_entry(bytes, entry);
+    });
+    hash.add(bytes);
+    bytes.clear();
+}
+
+/// FNV-1a: simple enough to mean the same in every version.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xCBF2_9CE4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        self.0 = bytes
+            .iter()
+            .fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3));
     }
 }
 
@@ -74,19 +182,33 @@ impl Engine {
     /// The durable state as it is now; cheap, writing it is not.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { parts: self.encode(false) }
+        let mut writer = Writer { parts: Vec::new(), open: MAGIC.to_vec() };
+        let out = &mut writer.open;
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.state.next_queue.to_le_bytes());
+        put_access(out, &self.state);
+        let mut outside = self.outside();
+        let mut queues: Vec<&Queue> = self.state.queues.values().map(|queue| &**queue).collect();
+        queues.retain(|queue| !queue.id.is_volatile());
+        queues.sort_unstable_by_key(|queue| queue.id);
+        put_varint(out, queues.len() as u64);
+        for queue in queues {
+            writer.queue(queue, &mut outside);
+        }
+        put_routing(&mut writer.open, &self.state);
+        put_held(&mut writer.open, &self.state);
+        writer.open.extend_from_slice(END);
+        writer.parts.push(Part::Own(writer.open));
+        let delayed = self.state.delayed.sorted().into_iter().map(|(_, lsn, _)| lsn);
+        let condemned = self.state.condemned.values();
+        let condemned = condemned.filter_map(|(_, entry)| entry.stored.lsn());
+        Snapshot { parts: writer.parts, held: delayed.chain(condemned).collect() }
     }
 
-    /// A hash of the durable state: equal states, equal hashes, whichever way they came about.
-    /// Reads everything; for tests and checks.
+    /// [`Snapshot::hash`] of the durable state as it is now.
     #[must_use]
     pub fn state_hash(&self) -> u64 {
-        // FNV-1a: simple enough to mean the same in every version.
-        let parts = self.encode(true);
-        let bytes = parts.iter().flat_map(Part::bytes);
-        bytes.fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
-        })
+        self.snapshot().hash()
     }
 
     /// Reads a snapshot back.
@@ -109,28 +231,6 @@ impl Engine {
         Ok(Self::with_state(state, limits))
     }
 
-    /// The durable state in parts. `is_canonical`: lines entry by entry, whatever their chunks.
-    fn encode(&self, is_canonical: bool) -> Vec<Part> {
-        let mut writer = Writer { parts: Vec::new(), open: MAGIC.to_vec(), is_canonical };
-        let out = &mut writer.open;
-        out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&self.state.next_queue.to_le_bytes());
-        put_access(out, &self.state);
-        let mut outside = self.outside();
-        let mut queues: Vec<&Queue> = self.state.queues.values().map(|queue| &**queue).collect();
-        queues.retain(|queue| !queue.id.is_volatile());
-        queues.sort_unstable_by_key(|queue| queue.id);
-        put_varint(out, queues.len() as u64);
-        for queue in queues {
-            writer.queue(queue, &mut outside);
-        }
-        put_routing(&mut writer.open, &self.state);
-        put_held(&mut writer.open, &self.state);
-        writer.open.extend_from_slice(END);
-        writer.parts.push(Part::Own(writer.open));
-        writer.parts
-    }
-
     /// Entries that are with consumers or on their way to the dead-letter exchange.
     fn outside(&self) -> Outside {
         let mut outside = Outside::new();
@@ -149,10 +249,11 @@ impl Engine {
 struct Writer {
     parts: Vec<Part>,
     open: Vec<u8>,
-    is_canonical: bool,
 }
 
 impl Writer {
+    /// A line is stored as: next seq, cursor seq; count of chunks, each: entries u16, first seq,
+    /// length, bytes; count of extra entries, each: seq, entry.
     fn queue(&mut self, queue: &Queue, outside: &mut Outside) {
         let out = &mut self.open;
         out.extend_from_slice(&queue.id.0.to_le_bytes());
@@ -163,37 +264,16 @@ impl Writer {
         put_varint(out, lines.len() as u64);
         for (level, line) in lines {
             self.open.push(level);
-            let mut extras = outside.remove(&(queue.id, level)).unwrap_or_default();
-            if self.is_canonical {
-                line.for_each(&mut |seq, entry| extras.push((seq, entry.clone())));
-                put_varint(&mut self.open, line.next_seq());
-                put_entries(&mut self.open, &mut extras);
-            } else {
-                self.line(line.freeze(), &mut extras);
-            }
-        }
-    }
-
-    /// Next seq, cursor seq; count of chunks, each: entries u16, first seq, length, bytes; count
-    /// of extra entries, each: seq, entry.
-    fn line(&mut self, frozen: Frozen, extras: &mut Vec<(u64, Entry)>) {
-        put_varint(&mut self.open, frozen.next_seq);
-        put_varint(&mut self.open, frozen.cursor_seq);
-        put_varint(&mut self.open, frozen.chunks.len() as u64);
-        for chunk in frozen.chunks {
-            self.open.extend_from_slice(&chunk.count.to_le_bytes());
-            put_varint(&mut self.open, chunk.first_seq);
-            put_varint(&mut self.open, chunk.bytes.len() as u64);
+            let mut frozen = line.freeze();
+            frozen.extras.extend(outside.remove(&(queue.id, level)).unwrap_or_default());
+            frozen.extras.sort_unstable_by_key(|(seq, _)| *seq);
             self.parts.push(Part::Own(std::mem::take(&mut self.open)));
-            self.parts.push(Part::Shared(chunk.bytes));
+            self.parts.push(Part::Line(frozen));
         }
-        extras.extend(frozen.extras);
-        put_entries(&mut self.open, extras);
     }
 }
 
-fn put_entries(out: &mut Vec<u8>, entries: &mut [(u64, Entry)]) {
-    entries.sort_unstable_by_key(|(seq, _)| *seq);
+fn put_entries(out: &mut Vec<u8>, entries: &[(u64, Entry)]) {
     put_varint(out, entries.len() as u64);
     for (seq, entry) in entries {
         put_varint(out, *seq);

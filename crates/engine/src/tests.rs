@@ -363,10 +363,15 @@ impl World {
         let replayed = self.replayed();
         assert_eq!(replayed.state_hash(), hash, "replay gives another state");
         let mut bytes = Vec::new();
-        self.engine.snapshot().write(&mut bytes).unwrap();
+        let snapshot = self.engine.snapshot();
+        snapshot.write(&mut bytes).unwrap();
         let restored = Engine::restore(&bytes, Limits::default()).unwrap();
         assert_eq!(restored.state_hash(), hash, "a snapshot gives another state");
         let all = Lsn::ZERO..Lsn(u64::MAX);
+        let (mut named, mut needed) = (Vec::new(), Vec::new());
+        snapshot.live(&all, &mut named);
+        restored.live(all.clone(), &mut needed);
+        assert_eq!(named, needed, "a snapshot names the records that its state refers to");
         let mut live = Vec::new();
         self.engine.live(all.clone(), &mut live);
         let mut others = Vec::new();
