@@ -36,7 +36,5 @@ pub(crate) fn repeat() -> String {
 fn parts(workspace: &Workspace, rest: &[String]) -> Result<bool> {
     let binary = workspace.release_binary()?;
     let binary = binary.to_str().context("the target folder's name is not valid UTF-8")?;
-    Step::program("chaos", "python3", &[RUNNER, "--binary", binary])
-        .with_args(rest)
-        .run(workspace)
+    Step::program("chaos", "python3", &[RUNNER, "--binary", binary]).with_args(rest).run(workspace)
 }
