@@ -24,6 +24,12 @@ pub enum Fault {
         /// The process that holds it, as written in the lock file.
         pid: u32,
     },
+    /// A directory that is to be filled holds something already.
+    #[error("the directory {dir} is not empty; choose an empty or a new one")]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A file was written by a newer release.
     #[error(
         "{file} has format version {found} and this release reads versions up to {known}; start \

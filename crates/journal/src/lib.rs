@@ -7,6 +7,7 @@
 //! The layout on disk and the reasons behind it: `docs/internals/log.md`.
 
 mod background;
+pub mod backup;
 mod block;
 mod checkpoint;
 mod commit;

@@ -37,7 +37,10 @@ pub(crate) fn salt(options: &Options, sequence: u64) -> u64 {
 }
 
 /// Takes the directory: creates it, locks it.
-fn occupy(disk: Arc<dyn Disk>, dir: &Path) -> Result<(Directory, Box<dyn LockGuard>), Fault> {
+pub(crate) fn occupy(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+) -> Result<(Directory, Box<dyn LockGuard>), Fault> {
     let is_new = disk.create_dir(dir).map_err(|error| Fault::io("create", dir, error))?;
     if is_new {
         let above = parent(dir);

@@ -28,7 +28,7 @@ use crate::survivor::{self, Survivor};
 /// The very first segment is short: filling it with zeros takes a few milliseconds at start, and
 /// the background has the next one ready before it is full. Writing to space that is allocated but
 /// was never written costs a journal commit of the file system each time.
-const FIRST_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const FIRST_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes read at a time while looking for witnesses.
 const WITNESS_STEP: usize = 128 * 1024;
 
@@ -135,6 +135,10 @@ pub(crate) fn recover(
     if is_new {
         if let Some(checkpoint) = &checkpoint {
             return Err(checkpoint.orphaned());
+        }
+        if let Some(survivor) = survivors.first() {
+            let detail = "there are survivors but no log";
+            return Err(survivor.handle.damaged(0, Lsn::ZERO, detail));
         }
         let bytes = options.segment_bytes.min(FIRST_BYTES);
         // Its zeros become durable with its head, in one sync.

@@ -50,7 +50,7 @@ const ROOMS: &[Room] = &[
 const GUARDED: &[(&str, &[&str])] = &[
     ("anyhow", &["potager", "xtask", "test"]),
     ("argon2", &["potager"]),
-    ("blake2", &["potager"]),
+    ("blake2", &["journal", "potager"]),
     ("clap", &["potager", "xtask"]),
     ("clap_complete", &["potager"]),
     ("crc32c", &["journal"]),
