@@ -1,0 +1,6 @@
+//! libFuzzer's way into [`fuzz::http_route`], built once per target because it has a main function of its
+//! own; what is checked, and why, stands there.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::http_route::run(data));

@@ -1,0 +1,6 @@
+//! libFuzzer's way into [`fuzz::properties`], built once per target because it has a main function of its
+//! own; what is checked, and why, stands there.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::properties::run(data));
