@@ -352,14 +352,8 @@ pub(crate) struct Frozen {
 }
 
 impl Frozen {
-    /// Visits the entries from the cursor on, in order.
-    pub(crate) fn for_each_fresh(&self, visit: &mut dyn FnMut(u64, &Entry)) {
-        for chunk in &self.chunks {
-            self.visit_chunk(chunk, visit);
-        }
-    }
-
-    fn visit_chunk(&self, chunk: &Chunk, visit: &mut dyn FnMut(u64, &Entry)) {
+    /// Visits the entries of one of the chunks from the cursor on, in order.
+    pub(crate) fn visit_chunk(&self, chunk: &Chunk, visit: &mut dyn FnMut(u64, &Entry)) {
         let (mut coder, mut rest, mut seq) = (Coder::default(), &*chunk.bytes, chunk.first_seq);
         while let Some((entry, length)) = coder.decode(rest) {
             if seq >= self.cursor_seq {

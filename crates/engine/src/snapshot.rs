@@ -56,18 +56,18 @@ enum Part {
 }
 
 impl Snapshot {
-    /// Writes the snapshot.
+    /// Writes the snapshot and returns its hash.
     ///
     /// # Errors
     /// As the writer says.
-    pub fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+    pub fn write(&self, out: &mut dyn io::Write) -> io::Result<u64> {
         let mut piece = Vec::new();
         let mut at = Cursor::default();
         while self.write_next(&mut at, &mut piece) {
             out.write_all(&piece)?;
             piece.clear();
         }
-        Ok(())
+        Ok(at.hash())
     }
 
     /// Appends the next piece of the snapshot: definitions, or one chunk of entries. `false` when
@@ -77,6 +77,7 @@ impl Snapshot {
         let line = match part {
             Part::Own(bytes) => {
                 out.extend_from_slice(bytes);
+                at.hash.add(bytes);
                 at.part += 1;
                 return true;
             }
@@ -86,16 +87,18 @@ impl Snapshot {
             put_varint(out, line.next_seq);
             put_varint(out, line.cursor_seq);
             put_varint(out, line.chunks.len() as u64);
+            at.hash.add_line(line);
         }
         if let Some(chunk) = line.chunks.get(at.chunk) {
             out.extend_from_slice(&chunk.count.to_le_bytes());
             put_varint(out, chunk.first_seq);
             put_varint(out, chunk.bytes.len() as u64);
             out.extend_from_slice(&chunk.bytes);
+            at.hash.add_chunk(line, chunk);
             at.chunk += 1;
         } else {
             put_entries(out, &line.extras);
-            *at = Cursor { part: at.part + 1, chunk: 0 };
+            (at.part, at.chunk) = (at.part + 1, 0);
         }
         true
     }
@@ -105,11 +108,13 @@ impl Snapshot {
     #[must_use]
     pub fn hash(&self) -> u64 {
         let mut hash = Fnv::default();
-        let mut bytes = Vec::new();
         for part in &self.parts {
             match part {
                 Part::Own(bytes) => hash.add(bytes),
-                Part::Line(line) => hash_line(line, &mut hash, &mut bytes),
+                Part::Line(line) => {
+                    hash.add_line(line);
+                    line.chunks.iter().for_each(|chunk| hash.add_chunk(line, chunk));
+                }
             }
         }
         hash.0
@@ -131,34 +136,25 @@ impl Snapshot {
     }
 }
 
-/// How far [`Snapshot::write_next`] came.
-#[derive(Clone, Copy, Debug, Default)]
+/// How far [`Snapshot::write_next`] came, and the hash of what it wrote.
+#[derive(Debug, Default)]
 pub struct Cursor {
     part: usize,
     /// Chunks written of a line.
     chunk: usize,
+    hash: Fnv,
 }
 
-/// The line entry by entry, whatever its chunks: next seq, count, each: seq, entry.
-fn hash_line(line: &Frozen, hash: &mut Fnv, bytes: &mut Vec<u8>) {
-    let fresh = line.next_seq.saturating_sub(line.cursor_seq);
-    put_varint(bytes, line.next_seq);
-    put_varint(bytes, fresh.saturating_add(line.extras.len() as u64));
-    for (seq, entry) in &line.extras {
-        put_varint(bytes, *seq);
-        put_entry(bytes, entry);
+impl Cursor {
+    /// At the end of a snapshot: [`Snapshot::hash`].
+    #[must_use]
+    pub const fn hash(&self) -> u64 {
+        self.hash.0
     }
-    line.for_each_fresh(&mut |seq, entry| {
-        hash.add(bytes);
-        bytes.clear();
-        put_varint(bytes, seq);
-        put_entry(bytes, entry);
-    });
-    hash.add(bytes);
-    bytes.clear();
 }
 
 /// FNV-1a: simple enough to mean the same in every version.
+#[derive(Debug)]
 struct Fnv(u64);
 
 impl Default for Fnv {
@@ -172,6 +168,28 @@ impl Fnv {
         self.0 = bytes
             .iter()
             .fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3));
+    }
+
+    /// A line counts entry by entry, whatever its chunks: next seq, count, each: seq, entry.
+    fn add_line(&mut self, line: &Frozen) {
+        let fresh = line.next_seq.saturating_sub(line.cursor_seq);
+        let mut bytes = Vec::new();
+        put_varint(&mut bytes, line.next_seq);
+        put_varint(&mut bytes, fresh.saturating_add(line.extras.len() as u64));
+        for (seq, entry) in &line.extras {
+            put_varint(&mut bytes, *seq);
+            put_entry(&mut bytes, entry);
+        }
+        self.add(&bytes);
+    }
+
+    fn add_chunk(&mut self, line: &Frozen, chunk: &Chunk) {
+        let mut bytes = Vec::new();
+        line.visit_chunk(chunk, &mut |seq, entry| {
+            put_varint(&mut bytes, seq);
+            put_entry(&mut bytes, entry);
+        });
+        self.add(&bytes);
     }
 }
 

@@ -364,7 +364,7 @@ impl World {
         assert_eq!(replayed.state_hash(), hash, "replay gives another state");
         let mut bytes = Vec::new();
         let snapshot = self.engine.snapshot();
-        snapshot.write(&mut bytes).unwrap();
+        assert_eq!(snapshot.write(&mut bytes).unwrap(), hash, "written with another hash");
         let restored = Engine::restore(&bytes, Limits::default()).unwrap();
         assert_eq!(restored.state_hash(), hash, "a snapshot gives another state");
         let all = Lsn::ZERO..Lsn(u64::MAX);
