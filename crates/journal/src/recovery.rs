@@ -17,7 +17,7 @@ use model::Lsn;
 use crate::checkpoint::Checkpoint;
 use crate::fault::Fault;
 use crate::files::{Directory, UNFINISHED, number};
-use crate::layout::{BLOCK_HEAD, BlockHead, Frame, PAGE, size};
+use crate::layout::{BLOCK_HEAD, BlockHead, Frame, PAGE, pages, size};
 use crate::options::{Durability, Options};
 use crate::places::Places;
 use crate::reader::Reader;
@@ -29,6 +29,9 @@ use crate::survivor::{self, Survivor};
 /// the background has the next one ready before it is full. Writing to space that is allocated but
 /// was never written costs a journal commit of the file system each time.
 pub(crate) const FIRST_BYTES: u64 = 4 * 1024 * 1024;
+/// Most bytes written again at a start: more than one commit has, and at level `fsync` nothing else
+/// can be unproven. At level `os` it may be the whole log, but that level promises less.
+const REWRITTEN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes read at a time while looking for witnesses.
 const WITNESS_STEP: usize = 128 * 1024;
 
@@ -44,12 +47,19 @@ pub struct Recovery {
     torn: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct BlockAt {
     segment: Arc<Segment>,
     offset: u64,
     first: Lsn,
     record_bytes: u32,
+}
+
+impl BlockAt {
+    /// Position after the last record.
+    fn end(&self) -> Lsn {
+        self.first.plus(u64::from(self.record_bytes))
+    }
 }
 
 impl Recovery {
@@ -159,6 +169,7 @@ pub(crate) fn recover(
     };
     // A killed process leaves bytes in the page cache that a power cut would still take.
     if !is_new {
+        scan.write_again()?;
         segments.iter().chain([&last]).try_for_each(|segment| segment.handle.sync())?;
     }
     let incarnation = checkpoint.as_ref().map_or(0, |found| found.mark.incarnation);
@@ -250,6 +261,8 @@ struct Scan {
     next: Option<Lsn>,
     /// What it must chain to.
     previous: Option<u32>,
+    /// Blocks that no later one proves to be durable.
+    unproven: VecDeque<BlockAt>,
     incarnation: u64,
     is_torn: bool,
 }
@@ -263,6 +276,7 @@ impl Scan {
             floor,
             next: None,
             previous: None,
+            unproven: VecDeque::new(),
             incarnation: 0,
             is_torn: false,
         }
@@ -294,11 +308,31 @@ impl Scan {
         self.next = Some(head.end());
         self.incarnation = head.incarnation;
         self.places.note(segment, head.first..head.end(), offset);
+        let (first, record_bytes) = (head.first, head.record_bytes);
+        let block = BlockAt { segment: Arc::clone(segment), offset, first, record_bytes };
+        while self.unproven.pop_front_if(|before| before.end() <= head.stable).is_some() {}
+        self.unproven.push_back(block.clone());
         if head.end() > self.floor.unwrap_or_default() {
-            let segment = Arc::clone(segment);
-            let (first, record_bytes) = (head.first, head.record_bytes);
-            self.blocks.push(BlockAt { segment, offset, first, record_bytes });
+            self.blocks.push(block);
         }
+    }
+
+    /// Writes the blocks that nothing proves to be durable where they are. When an earlier process
+    /// failed to sync them, the page cache may have them marked as stored, and no sync would ever
+    /// store them. Source: "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
+    fn write_again(&mut self) -> Result<(), Fault> {
+        let mut left = REWRITTEN_BYTES_MAX;
+        for block in self.unproven.iter().rev() {
+            let bytes = pages(BLOCK_HEAD as u64 + u64::from(block.record_bytes));
+            if bytes > left {
+                break;
+            }
+            left -= bytes;
+            let (handle, key) = (&block.segment.handle, block.segment.sequence);
+            let whole = self.reader.view(key, handle, block.offset, size(bytes))?;
+            handle.write(whole, block.offset)?;
+        }
+        Ok(())
     }
 
     /// The block at this offset, if it is there, whole, and the next one of the log.
