@@ -20,6 +20,8 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 pub struct Buffers {
     /// Filled by one read, emptied before the next task runs.
     input: RefCell<BytesMut>,
+    /// The same for what is still encrypted.
+    sealed: RefCell<BytesMut>,
     outputs: RefCell<Vec<BytesMut>>,
     requests: RefCell<Vec<Envelope>>,
 }
@@ -42,6 +44,19 @@ impl Buffers {
     pub(crate) fn give_input(&self, mut input: BytesMut) {
         input.clear();
         self.input.replace(input);
+    }
+
+    /// Lends the buffer for encrypted input, empty and with room for one read.
+    pub(crate) fn take_sealed(&self) -> BytesMut {
+        let mut sealed = self.sealed.take();
+        sealed.reserve(READ_BYTES);
+        sealed
+    }
+
+    /// Takes the buffer for encrypted input back.
+    pub(crate) fn give_sealed(&self, mut sealed: BytesMut) {
+        sealed.clear();
+        self.sealed.replace(sealed);
     }
 
     /// Makes sure `output` has a buffer.
@@ -87,5 +102,6 @@ impl Buffers {
         self.outputs.borrow_mut().clear();
         self.requests.take();
         self.input.take();
+        self.sealed.take();
     }
 }

@@ -14,12 +14,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use model::{Envelope, Output, Request, SessionId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::Sleep;
 use wire::{Close, Connection, OUTBOX_BYTES_MAX, Outbox, Peer, Service};
 
+use crate::stream::{self, Stream};
 use crate::{Buffers, Open};
 
 /// A peer that takes no byte of a waiting output for so long is given up.
@@ -92,8 +90,9 @@ impl Bell {
     }
 }
 
-struct Line<C, S: Service> {
+struct Line<T, C, S: Service> {
     shared: Drive<S>,
+    stream: T,
     session: SessionId,
     connection: C,
     /// Input that is not a whole command yet, or that waits for room.
@@ -105,14 +104,14 @@ struct Line<C, S: Service> {
     has_news: bool,
     /// Since when waiting output has not moved.
     stuck_since: Option<Instant>,
-    stream: Stream,
+    rhythm: Rhythm,
     /// Counts the connection while it lives.
     _open: Open,
 }
 
 /// Tells a one-way stream of small writes from everything else.
 #[derive(Default)]
-struct Stream {
+struct Rhythm {
     last_read: Option<Instant>,
     /// Small reads in quick succession that brought nothing else than one-way publishes.
     run: u8,
@@ -120,7 +119,7 @@ struct Stream {
     rests_until: Option<Instant>,
 }
 
-impl Stream {
+impl Rhythm {
     /// Notes a read of so many bytes.
     fn note(&mut self, now: Instant, bytes: usize) {
         let is_quick = self.last_read.is_some_and(|last| now.duration_since(last) < STREAM_GAP);
@@ -164,8 +163,8 @@ impl Stream {
 ///
 /// # Errors
 /// What the socket says; the session is closed all the same.
-pub fn drive<C: Connection, S: Service>(
-    mut stream: TcpStream,
+pub fn drive<T: Stream, C: Connection, S: Service>(
+    stream: T,
     connection: C,
     shared: Drive<S>,
     (peer, open): (Peer, Open),
@@ -176,6 +175,7 @@ pub fn drive<C: Connection, S: Service>(
     let session = shared.service.open(peer, Rc::new(move || rope.ring()));
     let mut line = Line {
         shared,
+        stream,
         session,
         connection,
         input: BytesMut::new(),
@@ -183,18 +183,17 @@ pub fn drive<C: Connection, S: Service>(
         is_stalled: false,
         has_news: false,
         stuck_since: None,
-        stream: Stream::default(),
+        rhythm: Rhythm::default(),
         _open: open,
     };
     async move {
-        let (mut reader, mut writer) = stream.split();
-        let end = line.serve(&mut reader, &writer, &bell).await;
+        let end = line.serve(&bell).await;
         line.shared.service.close(session);
         match &end {
             Ok(close) => {
                 tracing::debug!(door, peer = %address, %close, "connection ended");
                 // On the heap: every connection would keep room for it otherwise.
-                Box::pin(line.farewell(&mut reader, &mut writer)).await;
+                Box::pin(line.farewell()).await;
             }
             Err(error) => tracing::debug!(door, peer = %address, %error, "connection lost"),
         }
@@ -202,24 +201,19 @@ pub fn drive<C: Connection, S: Service>(
     }
 }
 
-impl<C: Connection, S: Service> Line<C, S> {
-    async fn serve(
-        &mut self,
-        reader: &mut ReadHalf<'_>,
-        writer: &WriteHalf<'_>,
-        bell: &Bell,
-    ) -> io::Result<Close> {
+impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
+    async fn serve(&mut self, bell: &Bell) -> io::Result<Close> {
         let mut timer = pin!(tokio::time::sleep(NEVER));
         loop {
-            if let Err(close) = self.pass(writer)? {
+            if let Err(close) = self.pass()? {
                 return Ok(close);
             }
             self.set_timer(timer.as_mut());
-            let outcome = match self.wait(reader, writer, bell, timer.as_mut()).await? {
+            let outcome = match self.wait(bell, timer.as_mut()).await? {
                 Wake::Input(mut input) => {
                     let outcome = self.take_input(&mut input);
                     self.shared.buffers.give_input(input);
-                    if outcome.is_ok() { self.after_input(writer).await? } else { outcome }
+                    if outcome.is_ok() { self.after_input().await? } else { outcome }
                 }
                 Wake::Deadline => self.on_deadline(),
                 Wake::Writable | Wake::News => Ok(()),
@@ -231,8 +225,8 @@ impl<C: Connection, S: Service> Line<C, S> {
     }
 
     /// Sends what needs no commit, then lets the other connections have their turn.
-    async fn after_input(&mut self, writer: &WriteHalf<'_>) -> io::Result<Result<(), Close>> {
-        let outcome = self.pass(writer)?;
+    async fn after_input(&mut self) -> io::Result<Result<(), Close>> {
+        let outcome = self.pass()?;
         if outcome.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -240,12 +234,12 @@ impl<C: Connection, S: Service> Line<C, S> {
     }
 
     /// Takes what the engine released, resumes input that waited for it, writes once.
-    fn pass(&mut self, writer: &WriteHalf<'_>) -> io::Result<Result<(), Close>> {
+    fn pass(&mut self) -> io::Result<Result<(), Close>> {
         loop {
             let gathered = self.gather();
             self.connection.on_batch_end(&mut self.out);
             self.submit();
-            let is_full = !self.write(writer)?;
+            let is_full = !self.write()?;
             let more = match gathered {
                 Ok(more) => more,
                 Err(close) => return Ok(Err(close)),
@@ -298,9 +292,9 @@ impl<C: Connection, S: Service> Line<C, S> {
     }
 
     /// Writes as much as the socket takes; `true` when nothing is left.
-    fn write(&mut self, writer: &WriteHalf<'_>) -> io::Result<bool> {
+    fn write(&mut self) -> io::Result<bool> {
         while !self.out.bytes.is_empty() {
-            match writer.try_write(&self.out.bytes) {
+            match self.stream.try_write(&self.out.bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.out.bytes.advance(written);
@@ -316,6 +310,13 @@ impl<C: Connection, S: Service> Line<C, S> {
             }
         }
         self.shared.buffers.take_back_output(&mut self.out.bytes);
+        if self.stream.holds_output() {
+            if !self.stream.try_flush()? {
+                self.stuck_since.get_or_insert_with(Instant::now);
+                return Ok(false);
+            }
+            self.stuck_since = None;
+        }
         Ok(true)
     }
 
@@ -325,7 +326,7 @@ impl<C: Connection, S: Service> Line<C, S> {
             return Err(Close::Done);
         }
         self.shared.buffers.lend_output(&mut self.out.bytes);
-        self.stream.note(Instant::now(), scratch.len());
+        self.rhythm.note(Instant::now(), scratch.len());
         if self.input.is_empty() {
             let outcome = self.parse(scratch);
             self.input = BytesMut::from(&scratch[..]);
@@ -348,7 +349,7 @@ impl<C: Connection, S: Service> Line<C, S> {
         self.shared.buffers.lend_requests(&mut self.out.requests);
         let outcome = self.connection.on_bytes(Instant::now(), input, &mut self.out);
         self.is_stalled = outcome.is_ok() && !self.out.has_room() && !input.is_empty();
-        self.stream.judge(&self.out.requests, self.connection.owed());
+        self.rhythm.judge(&self.out.requests, self.connection.owed());
         self.submit();
         outcome
     }
@@ -357,28 +358,22 @@ impl<C: Connection, S: Service> Line<C, S> {
         !self.is_stalled && self.out.has_room() && !self.shared.service.is_paused(self.session)
     }
 
-    async fn wait(
-        &mut self,
-        reader: &mut ReadHalf<'_>,
-        writer: &WriteHalf<'_>,
-        bell: &Bell,
-        mut timer: Pin<&mut Sleep>,
-    ) -> io::Result<Wake> {
-        let is_resting = self.stream.is_resting();
+    async fn wait(&mut self, bell: &Bell, mut timer: Pin<&mut Sleep>) -> io::Result<Wake> {
+        let is_resting = self.rhythm.is_resting();
         let may_read = self.may_read() && !is_resting;
         if !may_read {
             self.connection.on_held_back(Instant::now());
         }
-        let buffers = &self.shared.buffers;
-        let wants_write = !self.out.bytes.is_empty();
+        let Self { shared, stream, out, .. } = self;
+        let wants_write = !out.bytes.is_empty() || stream.holds_output();
         poll_fn(|context| {
             if bell.poll(context).is_ready() {
                 return Poll::Ready(Ok(Wake::News));
             }
-            if wants_write && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context) {
+            if wants_write && let Poll::Ready(ready) = stream.socket().poll_write_ready(context) {
                 return Poll::Ready(ready.map(|()| Wake::Writable));
             }
-            if may_read && let Poll::Ready(read) = poll_read(reader, context, buffers) {
+            if may_read && let Poll::Ready(read) = poll_read(stream, context, &shared.buffers) {
                 return Poll::Ready(read.map(Wake::Input));
             }
             timer.as_mut().poll(context).map(|()| Ok(Wake::Deadline))
@@ -389,7 +384,7 @@ impl<C: Connection, S: Service> Line<C, S> {
     /// Moves the timer only when it would come too late: deadlines mostly move away.
     fn set_timer(&self, timer: Pin<&mut Sleep>) {
         let stall = self.stuck_since.map(|since| since + WRITE_STALL_MAX);
-        let wanted = [self.connection.deadline(), stall, self.stream.rests_until];
+        let wanted = [self.connection.deadline(), stall, self.rhythm.rests_until];
         let wanted = wanted.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + NEVER);
         let wanted = tokio::time::Instant::from_std(wanted);
         if timer.is_elapsed() || wanted < timer.deadline() {
@@ -412,17 +407,16 @@ impl<C: Connection, S: Service> Line<C, S> {
 
     /// Sends last words, says that no more will come, and takes what the peer still sends: closing
     /// a socket with unread input would tear the last words away from the peer. Bounded in time.
-    async fn farewell(&mut self, reader: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>) {
+    async fn farewell(&mut self) {
         let last_words = async {
-            while let Ok(false) = self.write(writer) {
-                writer.writable().await?;
+            while !self.write()? {
+                self.stream.socket().writable().await?;
             }
-            writer.shutdown().await?;
-            let mut rest = BytesMut::with_capacity(4096);
-            while reader.read_buf(&mut rest).await? > 0 {
-                rest.clear();
+            self.stream.close();
+            while !self.stream.try_flush()? {
+                self.stream.socket().writable().await?;
             }
-            io::Result::Ok(())
+            stream::linger(self.stream.socket()).await
         };
         if let Ok(Err(error)) = tokio::time::timeout(FAREWELL_MAX, last_words).await {
             tracing::debug!(%error, "the peer did not hear the last words");
@@ -431,15 +425,14 @@ impl<C: Connection, S: Service> Line<C, S> {
 }
 
 /// Reads once into a lent buffer, which goes straight back when there was nothing to read.
-fn poll_read(
-    reader: &mut ReadHalf<'_>,
+fn poll_read<T: Stream>(
+    stream: &mut T,
     context: &mut Context<'_>,
     buffers: &Buffers,
 ) -> Poll<io::Result<BytesMut>> {
     let mut input = buffers.take_input();
-    let outcome = pin!(reader.read_buf(&mut input)).poll(context);
-    match outcome {
-        Poll::Ready(Ok(_)) => Poll::Ready(Ok(input)),
+    match stream.poll_read(context, buffers, &mut input) {
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(input)),
         Poll::Ready(Err(error)) => {
             buffers.give_input(input);
             Poll::Ready(Err(error))

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 
@@ -22,9 +22,10 @@ pub const BODY_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// How long a client may take to send its request line and headers.
 const HEADERS_MAX: Duration = Duration::from_secs(10);
 
-/// Serves one HTTP/1.1 connection: each request, body and all, goes to `handler`.
-pub async fn serve<H, T>(stream: TcpStream, peer: SocketAddr, handler: Rc<H>)
+/// Serves one HTTP/1.1 connection, plain or encrypted: each request, body and all, goes to `handler`.
+pub async fn serve<I, H, T>(stream: I, peer: SocketAddr, handler: Rc<H>)
 where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Fn(Request<Bytes>, SocketAddr) -> T + 'static,
     T: Future<Output = Response<Bytes>>,
 {

@@ -62,6 +62,7 @@ const GUARDED: &[(&str, &[&str])] = &[
     ("openraft", &["replica"]),
     ("prometheus-client", &["potager"]),
     ("rand", &["potager", "test"]),
+    ("rcgen", &["potager", "test"]),
     ("regex-lite", &["potager"]),
     ("rustix", &["journal", "net", "potager"]),
     ("rustls", &["net", "potager"]),
@@ -74,6 +75,7 @@ const GUARDED: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["net", "potager"]),
     ("toml", &["config", "xtask"]),
     ("tracing-subscriber", &["potager"]),
+    ("x509-cert", &["net"]),
 ];
 
 /// Arrows between our crates that the first table does not have.
