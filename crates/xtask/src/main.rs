@@ -10,8 +10,10 @@ mod compat;
 mod conform;
 mod crash;
 mod fix;
+mod fuzz;
 mod instructions;
 mod metadata;
+mod planted;
 mod promises;
 mod step;
 mod test;
@@ -73,11 +75,30 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Run the fuzz targets, each for a while: `cargo x fuzz [TARGET ...]`
+    Fuzz {
+        /// Which targets; all when left out
+        targets: Vec<String>,
+        /// Seconds of each target
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// Use the seeded generator, as where libFuzzer cannot be built
+        #[arg(long)]
+        generator: bool,
+    },
     /// Count instructions per message under Callgrind and hold them against the budget
     Instructions {
         /// Write what was found into the budget
         #[arg(long)]
         update: bool,
+    },
+    /// Plant known bugs in a copy of the crates; the simulator must find each
+    Planted {
+        /// Which bugs; all when left out
+        names: Vec<String>,
+        /// Only say which there are
+        #[arg(long)]
+        list: bool,
     },
     /// Write the list of proofs under each promise of PROMISES.md
     Promises,
@@ -111,7 +132,11 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Conform { rest } => conform::run(&workspace, &rest),
         Command::Crash { kills, rest } => crash::run(&workspace, kills, &rest),
         Command::Chaos { rest } => chaos::run(&workspace, &rest),
+        Command::Fuzz { targets, seconds, generator } => {
+            fuzz::run(&workspace, &fuzz::Plan { targets, seconds, is_generated: generator })
+        }
         Command::Instructions { update } => instructions::run(&workspace, update),
+        Command::Planted { names, list } => planted::run(&workspace, &names, list),
         Command::Promises => promises::run(&workspace),
         Command::Compat { check } => compat::run(&workspace, check),
     }
