@@ -6,6 +6,8 @@
 //! thread. A cluster will be a second implementation of the same face.
 
 mod alarm;
+mod backup;
+mod checkpoint;
 mod clock;
 mod cold;
 mod log;
@@ -16,6 +18,8 @@ mod tally;
 mod upkeep;
 
 pub use alarm::Alarm;
+pub use backup::{Answer, Backup, NoBackup, Restored, Step, Unfit, restore_backup, verify_backup};
+pub use checkpoint::BadState;
 pub use clock::Entropy;
 pub use engine::{Login, SessionInfo};
 pub use node::{Commit, Node};

@@ -10,6 +10,7 @@ use journal::{Fault, Room};
 use model::{Delivery, Envelope, Event, Lsn, Millis, Output, Reply, SessionId};
 
 use crate::alarm::{Alarm, Alarms};
+use crate::backup::Backups;
 use crate::clock::{Clock, Entropy};
 use crate::cold::{self, Found};
 use crate::log::CommitLog;
@@ -45,6 +46,7 @@ pub struct Node {
     /// When the oldest record that nobody waits for was appended.
     lazy_since: Option<Millis>,
     pub(crate) upkeep: Upkeep,
+    pub(crate) backups: Backups,
     is_congested: bool,
     tally: Tally,
 }
@@ -71,6 +73,7 @@ impl Node {
             is_sync_wanted: false,
             lazy_since: None,
             upkeep: Upkeep::default(),
+            backups: Backups::default(),
             is_congested: false,
             tally: Tally::default(),
         }
@@ -129,6 +132,7 @@ impl Node {
         self.read_for_engine(now)?;
         self.keep_up()?;
         self.watch_room();
+        self.watch_backup();
         self.log.check()?;
         Ok(Commit { deadline: self.next_deadline() })
     }

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use engine::{Damage, Engine};
+use engine::Engine;
 use journal::{Checkpoint, Disk, Fault, Journal, Workers};
 use model::{Limits, Lsn, Millis};
 
+use crate::checkpoint::{self, BadState};
 use crate::clock::Entropy;
 use crate::log::CommitLog;
 use crate::node::Node;
@@ -36,7 +37,7 @@ pub enum Startup {
     },
     /// The log is sound, but what is in it does not read.
     #[error("{0}; start the release that wrote it, or restore the directory from a backup")]
-    Engine(#[from] Damage),
+    Engine(#[from] BadState),
 }
 
 /// What recovery found, for the log line and the first start.
@@ -71,7 +72,8 @@ impl Node {
         }
         recovery.replay(|record| {
             recovered.records = recovered.records.saturating_add(1);
-            engine.replay(record.lsn, record.kind, record.payload).map_err(Startup::Engine)
+            let replayed = engine.replay(record.lsn, record.kind, record.payload);
+            replayed.map_err(|damage| Startup::Engine(damage.into()))
         })?;
         recovered.is_new = recovered.records == 0 && recovered.checkpoint == Lsn::ZERO;
         let mut node = Self::new(engine, CommitLog::new(journal), entropy);
@@ -112,5 +114,5 @@ fn restore(checkpoint: &mut Checkpoint, limits: Limits) -> Result<Engine, Startu
     let mut bytes = Vec::with_capacity(usize::try_from(checkpoint.body_bytes()).unwrap_or(0));
     let read = std::io::Read::read_to_end(checkpoint, &mut bytes);
     read.map_err(|source| Startup::Read { lsn: checkpoint.lsn(), source })?;
-    Ok(Engine::restore(&bytes, limits)?)
+    Ok(checkpoint::read(&bytes, limits)?)
 }

@@ -9,6 +9,8 @@ use engine::{Engine, Read};
 use journal::{Fault, Fetched, Liveness, Progress, Usage};
 use model::{Lsn, Millis, SessionId};
 
+use crate::backup::{BACKUP_TOKEN, Pinned};
+use crate::checkpoint;
 use crate::cold;
 use crate::node::Node;
 
@@ -42,17 +44,27 @@ impl Upkeep {
     }
 }
 
-/// The engine as the journal asks it.
-struct Living<'a>(&'a Engine);
+/// The engine, and a backup that is being taken, as the journal asks them.
+struct Living<'a> {
+    engine: &'a Engine,
+    backup: Option<Pinned<'a>>,
+}
 
 impl Liveness for Living<'_> {
     fn usage(&self, range: Range<Lsn>) -> Usage {
-        let usage = self.0.usage(range);
-        Usage { records: usage.records, bytes: usage.bytes }
+        let usage = self.engine.usage(range.clone());
+        let usage = Usage { records: usage.records, bytes: usage.bytes };
+        match &self.backup {
+            None => usage,
+            Some(pinned) => pinned.usage(&range, usage),
+        }
     }
 
     fn live(&self, range: Range<Lsn>, out: &mut Vec<Lsn>) {
-        self.0.live(range, out);
+        self.engine.live(range.clone(), out);
+        if let Some(pinned) = &self.backup {
+            pinned.live(&range, out);
+        }
     }
 }
 
@@ -62,7 +74,8 @@ impl Node {
         if self.log.journal.checkpoint_due() && !self.upkeep.is_checkpointing {
             self.begin_checkpoint()?;
         }
-        self.log.journal.maintain(&Living(&self.engine))
+        let living = Living { engine: &self.engine, backup: self.backups.pinned() };
+        self.log.journal.maintain(&living)
     }
 
     /// Takes a snapshot now; the journal writes it once everything in it is durable.
@@ -71,7 +84,7 @@ impl Node {
         let snapshot = self.engine.snapshot();
         self.upkeep.is_checkpointing = true;
         self.is_sync_wanted |= lsn > self.log.journal.durable();
-        self.log.journal.checkpoint(lsn, Box::new(move |out| snapshot.write(out)))
+        self.log.journal.checkpoint(lsn, Box::new(move |out| checkpoint::write(&snapshot, out)))
     }
 
     /// Serves the engine's reads: from memory at once, the rest in the background.
@@ -104,6 +117,10 @@ impl Node {
 
     /// Sorts the answer of a fetch to whoever asked.
     pub(crate) fn take_fetched(&mut self, now: Millis, fetched: Fetched) -> Result<(), Fault> {
+        if fetched.token & BACKUP_TOKEN == BACKUP_TOKEN {
+            self.backups.fetched(fetched);
+            return Ok(());
+        }
         let Fetched { token, records, unread } = fetched;
         let records = records?;
         if token & ENGINE_TOKEN == 0 {

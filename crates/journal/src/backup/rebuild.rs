@@ -31,8 +31,8 @@ const INCARNATION: u64 = 1;
 pub struct Rebuild {
     dir: Directory,
     options: Options,
-    /// Held until everything is there.
-    lock: Box<dyn LockGuard>,
+    /// Held as long as this lives.
+    _lock: Box<dyn LockGuard>,
     lsn: Lsn,
     survivor: Option<(SurvivorWriter, Lsn)>,
     generation: u64,
@@ -52,7 +52,7 @@ impl Rebuild {
             return Err(Fault::NotEmpty { dir: dir.dir });
         }
         let held = (0, Lsn::ZERO);
-        Ok(Self { dir, options, lock, lsn, survivor: None, generation: 0, held })
+        Ok(Self { dir, options, _lock: lock, lsn, survivor: None, generation: 0, held })
     }
 
     /// Adds a record; positions rise and lie before the log's.
@@ -85,11 +85,12 @@ impl Rebuild {
         Ok(())
     }
 
-    /// Adds the owner's state and makes the directory one that opens. Durable when it returns.
+    /// Adds the owner's state and makes the directory one that opens. Durable when it returns;
+    /// only dropping this sets the directory free.
     ///
     /// # Errors
     /// What the disk says.
-    pub fn finish(mut self, state: WriteState) -> Result<(), Fault> {
+    pub fn finish(&mut self, state: WriteState) -> Result<(), Fault> {
         self.finish_survivor()?;
         let mark = Mark { lsn: self.lsn, incarnation: INCARNATION };
         checkpoint::write(&self.dir, mark, state, self.options.pace_bytes, &mut || ())?;
@@ -108,9 +109,7 @@ impl Rebuild {
         let mut block = Block::new(Vec::new(), self.lsn);
         block.seal(chain);
         segment.handle.write(block.sealed(), PAGE as u64)?;
-        segment.handle.sync()?;
-        drop(self.lock);
-        Ok(())
+        segment.handle.sync()
     }
 
     /// Removes what was made so far, as well as the disk lets it.
