@@ -217,7 +217,7 @@ impl Background {
     ) -> Result<u64, Fault> {
         let cold = &mut self.cold;
         let bytes = checkpoint::write(&self.dir, mark, state, self.pace, &mut || cold.serve(port))?;
-        if let Some(old) = old {
+        if let Some(old) = old.filter(|old| *old != mark.lsn) {
             self.dir.remove_if_there(&checkpoint_name(old))?;
         }
         Ok(bytes)

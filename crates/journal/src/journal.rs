@@ -301,6 +301,9 @@ impl Journal {
         }
         self.send_fetches()?;
         self.start_checkpoint()?;
+        if let Some(lsn) = self.upkeep.covered.take() {
+            progress.checkpoint.get_or_insert((lsn, Ok(())));
+        }
         progress.durable = self.durable;
         Ok(progress)
     }
@@ -390,6 +393,19 @@ impl Journal {
         let ever = self.ring.room_ever().saturating_sub(uncommitted);
         let now = self.ring.room_now().saturating_sub(uncommitted);
         if ever < self.ring.reserve() || now < margin { Room::Wait } else { Room::Free }
+    }
+
+    /// Whether even single publishes must be refused: so little is left that what they add would
+    /// soon leave no place for acknowledgements. Holding publishers back at [`Room::Full`] is not
+    /// enough, for new ones come, each with what it sent before it could be told.
+    pub fn is_tight(&self) -> bool {
+        let uncommitted = self.uncommitted_bytes() as u64;
+        let ever = self.ring.room_ever().saturating_sub(uncommitted);
+        if !self.upkeep.space.is_short() {
+            return ever < self.ring.reserve() / 8;
+        }
+        let now = self.ring.room_now().saturating_sub(uncommitted);
+        ever.min(now) < self.ring.reserve() / 2
     }
 
     /// Does the work that has no thread. Only with [`crate::Workers::Inline`].

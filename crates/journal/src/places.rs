@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::Lsn;
 
-use crate::layout::{BLOCK_HEAD, PAGE};
+use crate::layout::{BLOCK_HEAD, PAGE, pages};
 use crate::segment::Segment;
 use crate::survivor::Survivor;
 
@@ -66,6 +66,8 @@ impl Places {
                 table: Vec::new(),
             });
         }
+        let bytes = block.end.0.saturating_sub(block.start.0);
+        segment.reaches(offset.saturating_add(pages(BLOCK_HEAD as u64 + bytes)));
         let Some(blocks) = self.segments.back_mut() else { return };
         let after = block.start.0.saturating_sub(blocks.first.0);
         let page = offset / PAGE as u64;

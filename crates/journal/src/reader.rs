@@ -34,6 +34,35 @@ pub(crate) struct Reader {
     uses: u64,
 }
 
+/// A file to be read, and how far: what stands behind `end` may still change, so no window may
+/// keep it. (Behind the end of a log that was cut, records of the time before may stand at the
+/// very positions that are given out again, and would verify.)
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    /// Tells the windows of one file from those of another.
+    pub(crate) key: u64,
+    pub(crate) handle: &'a Handle,
+    pub(crate) end: u64,
+}
+
+impl<'a> Source<'a> {
+    /// The blocks of a segment that count.
+    pub(crate) fn written(segment: &'a Segment) -> Self {
+        Self { key: segment.sequence, handle: &segment.handle, end: segment.written() }
+    }
+
+    /// All of a segment, for those who judge what counts.
+    pub(crate) fn whole(segment: &'a Segment) -> Self {
+        Self { key: segment.sequence, handle: &segment.handle, end: segment.bytes }
+    }
+
+    /// The entries of a survivor file.
+    fn survivor(survivor: &'a Survivor) -> Self {
+        let key = SURVIVOR_KEY | survivor.generation;
+        Self { key, handle: &survivor.handle, end: survivor.end }
+    }
+}
+
 /// A part of a file in memory.
 #[derive(Debug, Default)]
 struct Window {
@@ -57,14 +86,15 @@ impl Window {
         self.key == key && self.start <= offset && offset + len as u64 <= self.end()
     }
 
-    fn load(&mut self, handle: &Handle, offset: u64, len: usize) -> Result<(), Fault> {
+    fn load(&mut self, file: Source<'_>, offset: u64, len: usize) -> Result<(), Fault> {
+        let len = len.min(size(file.end.saturating_sub(offset)));
         if self.bytes.len() < len || self.bytes.len() > len.max(WINDOW_BYTES) {
             self.bytes.resize(len, 0);
             self.bytes.shrink_to(WINDOW_BYTES);
         }
         self.start = offset;
         self.filled = 0;
-        self.filled = handle.read(self.bytes.get_mut(..len).unwrap_or_default(), offset)?;
+        self.filled = file.handle.read(self.bytes.get_mut(..len).unwrap_or_default(), offset)?;
         Ok(())
     }
 }
@@ -73,12 +103,11 @@ impl Reader {
     /// `len` bytes of the file; fewer only at its end.
     pub(crate) fn view(
         &mut self,
-        key: u64,
-        handle: &Handle,
+        file: Source<'_>,
         offset: u64,
         len: usize,
     ) -> Result<&[u8], Fault> {
-        let slot = self.slot(key, handle, offset, len)?;
+        let slot = self.slot(file, offset, len)?;
         let Some(window) = self.windows.get(slot) else { return Ok(&[]) };
         let from = size(offset - window.start);
         let until = from.saturating_add(len).min(window.filled);
@@ -86,9 +115,9 @@ impl Reader {
     }
 
     /// The window that has these bytes, loaded if need be.
-    fn slot(&mut self, key: u64, handle: &Handle, offset: u64, len: usize) -> Result<usize, Fault> {
+    fn slot(&mut self, file: Source<'_>, offset: u64, len: usize) -> Result<usize, Fault> {
         self.uses += 1;
-        let uses = self.uses;
+        let (uses, key) = (self.uses, file.key);
         let covering = self.windows.iter().position(|window| window.covers(key, offset, len));
         if let Some(slot) = covering {
             if let Some(window) = self.windows.get_mut(slot) {
@@ -109,7 +138,7 @@ impl Reader {
         }
         window.key = key;
         window.last_use = uses;
-        window.load(handle, offset, ahead.clamp(FIRST_BYTES, WINDOW_BYTES).max(len))?;
+        window.load(file, offset, ahead.clamp(FIRST_BYTES, WINDOW_BYTES).max(len))?;
         Ok(slot)
     }
 
@@ -154,43 +183,36 @@ impl Reader {
         segment: &Arc<Segment>,
         offset: u64,
     ) -> Result<Frame<'_>, Fault> {
-        let (key, handle) = (segment.sequence, &segment.handle);
-        if !self.is_good_at(key, handle, lsn, offset..segment.bytes)? {
-            // The window may be older than the block; the file itself decides.
-            self.forget(key);
-            if !self.is_good_at(key, handle, lsn, offset..segment.bytes)? {
-                return Err(handle.damaged(offset, lsn, "a record does not verify"));
+        let file = Source::written(segment);
+        if !self.is_good_at(file, lsn, offset..file.end)? {
+            // Perhaps the window was loaded wrong; the file itself decides.
+            self.forget(file.key);
+            if !self.is_good_at(file, lsn, offset..file.end)? {
+                return Err(file.handle.damaged(offset, lsn, "a record does not verify"));
             }
         }
-        let frame = self.frame_at(key, handle, lsn, offset..segment.bytes)?;
-        frame.ok_or_else(|| handle.damaged(offset, lsn, "a record does not verify"))
+        let frame = self.frame_at(file, lsn, offset..file.end)?;
+        frame.ok_or_else(|| file.handle.damaged(offset, lsn, "a record does not verify"))
     }
 
-    fn is_good_at(
-        &mut self,
-        key: u64,
-        handle: &Handle,
-        lsn: Lsn,
-        range: Range<u64>,
-    ) -> Result<bool, Fault> {
-        Ok(self.frame_at(key, handle, lsn, range)?.is_some_and(|frame| frame.is_good()))
+    fn is_good_at(&mut self, file: Source<'_>, lsn: Lsn, range: Range<u64>) -> Result<bool, Fault> {
+        Ok(self.frame_at(file, lsn, range)?.is_some_and(|frame| frame.is_good()))
     }
 
     /// The frame that starts at `range.start` and ends before `range.end`, not verified.
     fn frame_at(
         &mut self,
-        key: u64,
-        handle: &Handle,
+        file: Source<'_>,
         lsn: Lsn,
         range: Range<u64>,
     ) -> Result<Option<Frame<'_>>, Fault> {
-        let head = self.view(key, handle, range.start, RECORD_HEAD)?;
+        let head = self.view(file, range.start, RECORD_HEAD)?;
         let Some(head) = head.first_chunk::<RECORD_HEAD>() else { return Ok(None) };
         let bytes = RecordHead::decode(*head).frame();
         if range.start.saturating_add(bytes) > range.end {
             return Ok(None);
         }
-        let frame = self.view(key, handle, range.start, size(bytes))?;
+        let frame = self.view(file, range.start, size(bytes))?;
         Ok(Frame::parse(lsn, frame).map(|(frame, _)| frame))
     }
 
@@ -200,24 +222,24 @@ impl Reader {
         survivor: &Survivor,
         run: Range<u64>,
     ) -> Result<Option<Frame<'_>>, Fault> {
-        let key = SURVIVOR_KEY | survivor.generation;
-        let handle = &survivor.handle;
-        let mut at = self.resume(key, lsn, &run).unwrap_or(run.start);
+        let file = Source::survivor(survivor);
+        let handle = file.handle;
+        let mut at = self.resume(file.key, lsn, &run).unwrap_or(run.start);
         while at < run.end {
-            let head = self.view(key, handle, at, size(ENTRY_HEAD))?;
+            let head = self.view(file, at, size(ENTRY_HEAD))?;
             let Some(found) = head.first_chunk::<8>().map(|head| Lsn(u64::from_le_bytes(*head)))
             else {
                 return Err(handle.damaged(at, survivor.range.start, "an entry is cut short"));
             };
             let body = at + ENTRY_HEAD;
-            let frame = self.frame_at(key, handle, found, body..run.end)?;
+            let frame = self.frame_at(file, found, body..run.end)?;
             let Some(frame) = frame.filter(Frame::is_good) else {
                 return Err(handle.damaged(at, survivor.range.start, "an entry does not verify"));
             };
             let next = body + frame.head.frame();
-            self.follow(key, at, (found, next));
+            self.follow(file.key, at, (found, next));
             if found == lsn {
-                return self.frame_at(key, handle, lsn, body..run.end);
+                return self.frame_at(file, lsn, body..run.end);
             }
             if found > lsn {
                 return Ok(None);

@@ -20,7 +20,7 @@ use crate::files::{Directory, UNFINISHED, number};
 use crate::layout::{BLOCK_HEAD, BlockHead, Frame, PAGE, pages, size};
 use crate::options::{Durability, Options};
 use crate::places::Places;
-use crate::reader::Reader;
+use crate::reader::{Reader, Source};
 use crate::record::Replayed;
 use crate::segment::{self, Plan, Segment};
 use crate::survivor::{self, Survivor};
@@ -95,7 +95,7 @@ impl Recovery {
         for block in &self.blocks {
             let (segment, at) = (&block.segment, block.offset + BLOCK_HEAD as u64);
             let bytes = size(u64::from(block.record_bytes));
-            let mut rest = reader.view(segment.sequence, &segment.handle, at, bytes)?;
+            let mut rest = reader.view(Source::whole(segment), at, bytes)?;
             let mut lsn = block.first;
             while let Some((frame, after)) = Frame::parse(lsn, rest) {
                 if lsn >= self.from {
@@ -328,9 +328,9 @@ impl Scan {
                 break;
             }
             left -= bytes;
-            let (handle, key) = (&block.segment.handle, block.segment.sequence);
-            let whole = self.reader.view(key, handle, block.offset, size(bytes))?;
-            handle.write(whole, block.offset)?;
+            let source = Source::whole(&block.segment);
+            let whole = self.reader.view(source, block.offset, size(bytes))?;
+            block.segment.handle.write(whole, block.offset)?;
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ impl Scan {
     }
 
     fn head(&mut self, segment: &Segment, offset: u64) -> Result<Option<(BlockHead, u32)>, Fault> {
-        let bytes = self.reader.view(segment.sequence, &segment.handle, offset, BLOCK_HEAD)?;
+        let bytes = self.reader.view(Source::whole(segment), offset, BLOCK_HEAD)?;
         Ok(BlockHead::decode(bytes, segment.salt, segment.sequence))
     }
 
@@ -370,7 +370,7 @@ impl Scan {
         }
         let at = offset + BLOCK_HEAD as u64;
         let bytes = size(u64::from(head.record_bytes));
-        let mut rest = self.reader.view(segment.sequence, &segment.handle, at, bytes)?;
+        let mut rest = self.reader.view(Source::whole(segment), at, bytes)?;
         let (mut lsn, mut records, mut body, mut has_more) = (head.first, 0_u32, 0, false);
         while let Some((frame, after)) = Frame::parse(lsn, rest) {
             if !frame.is_good() {
@@ -440,7 +440,7 @@ impl Scan {
     fn has_witness(&mut self, segment: &Segment, mut offset: u64, end: Lsn) -> Result<bool, Fault> {
         while offset < segment.bytes {
             let step = size(segment.bytes - offset).min(WITNESS_STEP);
-            let bytes = self.reader.view(segment.sequence, &segment.handle, offset, step)?;
+            let bytes = self.reader.view(Source::whole(segment), offset, step)?;
             for page in bytes.chunks(PAGE) {
                 let head = BlockHead::decode(page, segment.salt, segment.sequence);
                 if let Some((head, _)) = head {

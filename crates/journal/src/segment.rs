@@ -4,6 +4,8 @@
 //! the next. Not here: blocks, nor the order of the ring (`ring.rs`). The background worker calls
 //! it; `recovery.rs` makes the very first one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use model::Lsn;
 
 use crate::fault::Fault;
@@ -25,6 +27,24 @@ pub(crate) struct Segment {
     pub(crate) salt: u64,
     /// Length of the file.
     pub(crate) bytes: u64,
+    /// End of its last block that counts. What stands behind may be written over.
+    written: AtomicU64,
+}
+
+impl Segment {
+    fn new(handle: Handle, sequence: u64, salt: u64, bytes: u64) -> Self {
+        Self { handle, sequence, salt, bytes, written: AtomicU64::new(PAGE as u64) }
+    }
+
+    /// End of the last block that counts.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// A block that ends here is committed, or was found good by recovery.
+    pub(crate) fn reaches(&self, end: u64) {
+        self.written.fetch_max(end, Ordering::Release);
+    }
 }
 
 /// What the next segment shall be.
@@ -103,7 +123,7 @@ fn finish(dir: &Directory, handle: &Handle, plan: Plan) -> Result<Segment, Fault
     handle.write(&page, 0)?;
     handle.sync()?;
     let handle = dir.rename(handle, &segment_name(plan.sequence))?;
-    Ok(Segment { handle, sequence: plan.sequence, salt: plan.salt, bytes: plan.bytes })
+    Ok(Segment::new(handle, plan.sequence, plan.salt, plan.bytes))
 }
 
 /// Removes a half-made file; if that fails too, the next open does it.
@@ -126,5 +146,5 @@ pub(crate) fn open(dir: &Directory, sequence: u64) -> Result<Segment, Fault> {
     if handle.len()? < bytes {
         return Err(handle.damaged(16, Lsn::ZERO, "the file is shorter than its head says"));
     }
-    Ok(Segment { handle, sequence, salt, bytes })
+    Ok(Segment::new(handle, sequence, salt, bytes))
 }

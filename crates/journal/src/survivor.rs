@@ -41,7 +41,7 @@ pub(crate) struct Survivor {
     /// Bytes of the records in the file, dead ones and heads included.
     pub(crate) record_bytes: u64,
     /// End of the entries.
-    end: u64,
+    pub(crate) end: u64,
     /// First position and offset of each run, in order.
     index: Vec<(Lsn, u64)>,
 }

@@ -84,6 +84,8 @@ pub(crate) struct Upkeep {
     checkpoint_bytes: u64,
     /// A checkpoint that waits for its log to be durable, or for the worker.
     waiting: Option<(Lsn, WriteState)>,
+    /// A checkpoint that need not be written any more; to be told as done.
+    pub(crate) covered: Option<Lsn>,
     /// A job whose list of needed records counts settlements that are not durable yet. It starts
     /// when the log is durable up to this position: a crash before must still find what it drops.
     held: Option<(Lsn, Task)>,
@@ -104,6 +106,7 @@ impl Upkeep {
             checkpoint,
             checkpoint_bytes,
             waiting: None,
+            covered: None,
             held: None,
             generation,
             exams: BTreeMap::new(),
@@ -401,6 +404,11 @@ impl Journal {
             return Ok(());
         }
         let Some((lsn, state)) = self.upkeep.waiting.take() else { return Ok(()) };
+        if lsn <= self.upkeep.checkpoint() {
+            // The one that was being written when this was asked for covers it.
+            self.upkeep.covered = Some(lsn);
+            return Ok(());
+        }
         let sync = self.unsynced();
         let mark = Mark { lsn, incarnation: self.incarnation };
         self.start(

@@ -7,7 +7,7 @@ use journal::Fault;
 use journal::disk::FaultyDisk;
 
 use crate::owner::Owner;
-use crate::rig::{commit, open};
+use crate::rig::{commit, fetch, open, options, payload, record};
 
 /// A story with segment rolls, checkpoints, survivor passes and compaction. Stops at the first
 /// fault, which is the power failing.
@@ -164,4 +164,56 @@ fn short_writes_are_finished() {
     let mut owner = Owner::default();
     story(&disk, &mut owner).expect("no fault was planned");
     owner.recover(&disk);
+}
+
+/// Promise: P1.
+#[test]
+fn a_checkpoint_asked_for_while_the_same_one_is_written_is_not_lost() {
+    let disk = FaultyDisk::new();
+    let mut owner = Owner::default();
+    let (mut journal, _) = open(&disk).expect("open");
+    for _ in 0..30 {
+        owner.publish(&mut journal, 9000).expect("publish");
+        owner.turn(&mut journal).expect("turn");
+    }
+    owner.settle_down(&mut journal).expect("settle down");
+    owner.publish(&mut journal, 100).expect("publish");
+    commit(&mut journal).expect("commit");
+    // As an orderly stop does when the last checkpoint is just under way.
+    owner.checkpoint(&mut journal).expect("the first");
+    owner.checkpoint(&mut journal).expect("the same");
+    journal.run_pending();
+    let first = journal.poll().expect("poll").checkpoint.expect("written").0;
+    journal.run_pending();
+    journal.poll().expect("poll");
+    assert_eq!(journal.stats().checkpoint, first);
+    journal.close().expect("close");
+    assert_eq!(owner.recover(&disk).stats().checkpoint, first);
+}
+
+/// Promise: P1, P11.
+#[test]
+fn what_a_cut_tail_leaves_behind_is_never_read_in_place_of_what_came_later() {
+    let disk = FaultyDisk::new();
+    let (mut journal, _) = open(&disk).expect("open");
+    let kept = record(1, false, b"kept", &mut journal).expect("append");
+    commit(&mut journal).expect("commit");
+    let torn = record(2, false, &payload(1, 100), &mut journal).expect("append");
+    record(2, false, &payload(2, 9000), &mut journal).expect("append");
+    commit(&mut journal).expect("commit");
+    drop(journal);
+    // Of the second block its first page was stored, and that one record in it is whole.
+    let file = options().dir.join("log-0000000000000001.seg");
+    let mut bytes = disk.bytes(&file).expect("bytes");
+    bytes[3 * 4096..].fill(0);
+    disk.set_bytes(&file, bytes);
+    let (mut journal, recovery) = open(&disk).expect("a torn tail");
+    assert!(recovery.is_torn() && journal.next_lsn() == torn);
+    // Reads what follows in the file, too.
+    fetch(&mut journal, &[kept]).expect("fetch");
+    let again = record(3, false, &payload(3, 100), &mut journal).expect("append");
+    assert_eq!(again, torn, "the position is given out again");
+    commit(&mut journal).expect("commit");
+    let found = fetch(&mut journal, &[again]).expect("fetch");
+    assert_eq!(found[0].1, Some((3, payload(3, 100))), "the record of the time before");
 }

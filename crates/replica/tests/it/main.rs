@@ -8,5 +8,10 @@
     reason = "a test stops at the first thing it did not expect"
 )]
 
+mod boundaries;
 mod durability;
+mod one_commit;
+mod recovery;
 mod rig;
+mod run;
+mod sweep;

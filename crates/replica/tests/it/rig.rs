@@ -17,6 +17,17 @@ use replica::{Node, Options, SessionInfo};
 /// One megabyte segments make rolls, passes and checkpoints frequent.
 const SEGMENT_BYTES: u64 = 1024 * 1024;
 
+/// What all nodes of these tests have in common.
+pub(crate) fn journal_options() -> journal::Options {
+    journal::Options {
+        dir: "/data".into(),
+        durability: Durability::Fsync,
+        free_bytes_min: 0,
+        seed: Some(7),
+        ..journal::Options::default()
+    }
+}
+
 /// What a session saw, in words short enough to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
@@ -46,23 +57,27 @@ impl Rig {
 
     pub(crate) fn try_open(disk: FaultyDisk, cache_bytes: usize) -> Result<Self, replica::Startup> {
         let journal = journal::Options {
-            dir: "/data".into(),
-            durability: Durability::Fsync,
             segment_bytes: SEGMENT_BYTES,
             segments_max: 6,
             cache_bytes,
             checkpoint_bytes: 2 * SEGMENT_BYTES,
-            free_bytes_min: 0,
-            seed: Some(7),
-            ..journal::Options::default()
+            ..journal_options()
         };
+        Self::open_at(disk, journal, Millis(1_000_000))
+    }
+
+    /// Opens a node at a given time.
+    pub(crate) fn open_at(
+        disk: FaultyDisk,
+        journal: journal::Options,
+        now: Millis,
+    ) -> Result<Self, replica::Startup> {
         let options = Options { journal, limits: Limits::default() };
         let mut count = 0;
         let entropy = Box::new(move || {
             count += 1;
             count
         });
-        let now = Millis(1_000_000);
         let (node, _) = Node::open(Arc::new(disk.clone()), options, Workers::Inline, now, entropy)?;
         Ok(Self { disk, node, now })
     }
