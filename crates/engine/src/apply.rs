@@ -1,5 +1,6 @@
-//! Where requests enter: the only match over [`Request`]. What each does is one function in the
-//! file of its verb; here are only the rules that hold for all of them.
+//! Where requests enter: whoever may not ask is turned away (`authorize.rs`), then comes the only
+//! match over what requests do. What each does is one function in the file of its verb; here are
+//! only the rules that hold for all of them.
 
 use model::{Admin, Envelope, Log, Refusal, Reply, Request, SessionId};
 
@@ -18,11 +19,15 @@ impl Engine {
     ) {
         let Envelope { channel, ticket, request } = envelope;
         let asker = Asker { session: from, channel, ticket };
-        let is_broken = self.sessions.channel(from, channel).is_some_and(|it| it.is_broken);
+        let open = self.sessions.channel(from, channel);
+        let is_broken = open.is_some_and(|it| it.is_broken);
         if is_broken && !matches!(request, Request::CloseChannel) {
             return;
         }
-        if let Err(refusal) = self.answer(turn, asker, request) {
+        let generation = self.state.rights.generation();
+        let is_granted = open.is_some_and(|it| it.granted.covers(&request, generation));
+        let allowed = if is_granted { Ok(()) } else { self.authorize(asker, &request) };
+        if let Err(refusal) = allowed.and_then(|()| self.answer(turn, asker, request)) {
             if let Some(channel) = self.sessions.channel_mut(from, channel) {
                 channel.is_broken |= channel.is_strict;
             }
@@ -48,6 +53,10 @@ impl Engine {
                 self.settle(turn, asker, Which { tag, is_multiple }, end)
             }
             Request::Commit(ops) => self.commit(turn, asker, ops),
+            Request::Echo => {
+                turn.reply(asker, model::Lsn::ZERO, Reply::Done);
+                Ok(())
+            }
             Request::Get { queue, no_ack } => self.get(turn, asker, (queue, no_ack)),
             Request::Consume(consume) => self.consume(turn, asker, *consume),
             Request::Cancel(id) => self.cancel(turn, asker, id),
@@ -91,14 +100,27 @@ impl Engine {
     ) -> Result<(), Refusal> {
         match admin {
             Admin::PutUser { name, password_hash, tags } => {
-                self.put_user(turn, asker, (name, User { hash: password_hash, tags }));
+                let user = User { hash: password_hash, tags, is_unrestricted: false };
+                self.put_user(turn, asker, (name, user));
                 Ok(())
             }
-            Admin::DeleteUser(name) => self.delete_user(turn, asker, name),
+            Admin::DeleteUser(name) => self.delete_user(turn, asker, &name),
             Admin::PutVhost(name) => self.put_vhost(turn, asker, &name),
             Admin::DeleteVhost(name) => self.delete_vhost(turn, asker, name),
+            Admin::SetPermission { user, vhost, permission } => {
+                self.set_permission(turn, asker, (user, vhost, permission))
+            }
+            Admin::ClearPermission { user, vhost } => {
+                self.clear_permission(turn, asker, (user, vhost))
+            }
+            Admin::SetTopicPermission { user, vhost, exchange, permission } => {
+                self.set_topic_permission(turn, asker, (user, vhost, exchange, permission))
+            }
+            Admin::ClearTopicPermission { user, vhost, exchange } => {
+                self.clear_topic_permission(turn, asker, (user, vhost, exchange))
+            }
             Admin::List(listing) => {
-                let rows = self.list(listing);
+                let rows = self.list(listing, &self.sight(asker));
                 let gate = turn.log.next_lsn();
                 turn.reply(asker, gate, Reply::Listing(rows));
                 Ok(())

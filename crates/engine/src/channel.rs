@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use model::{ConsumerId, Lsn, QueueId, Reply, SessionId, Stamp, Ticket, VhostId};
 
-use crate::effects::{Effects, Output, Push, SessionInfo};
+use crate::authorize::Granted;
+use crate::effects::{Actor, Effects, Output, Push, SessionInfo};
 use crate::fifo::Entry;
 
 pub(crate) use unsettled::{Slot, Unsettled};
@@ -53,8 +54,8 @@ impl<L> Turn<'_, L> {
 pub(crate) struct Session {
     pub id: SessionId,
     pub info: SessionInfo,
-    /// Set by a good login.
-    pub user: Option<Bytes>,
+    /// Starts as `info` says; a good login changes it.
+    pub actor: Actor,
     pub vhost: Option<VhostId>,
     pub channels: Channels,
     /// Its exclusive queues, in order of declaration.
@@ -173,6 +174,8 @@ pub(crate) struct Channel {
     pub changed: Lsn,
     /// Address part of its reply consumer, see `reply_to.rs`.
     pub reply_token: Option<Bytes>,
+    /// The last publish that was allowed.
+    pub granted: Granted,
 }
 
 impl Channel {
@@ -188,6 +191,7 @@ impl Channel {
             unsettled: Unsettled::default(),
             changed: Lsn::ZERO,
             reply_token: None,
+            granted: Granted::default(),
         }
     }
 
@@ -238,8 +242,8 @@ impl Sessions {
         }
         let session = Session {
             id,
+            actor: info.actor.clone(),
             info,
-            user: None,
             vhost: None,
             channels: Channels::default(),
             exclusive: Vec::new(),
@@ -317,6 +321,11 @@ impl Sessions {
     /// All consumers.
     pub(crate) fn consumers(&self) -> impl Iterator<Item = &Consumer> {
         self.consumers.iter().flatten()
+    }
+
+    /// All consumers with their places.
+    pub(crate) fn keyed_consumers(&self) -> impl Iterator<Item = (ConsumerKey, &Consumer)> {
+        (0..).zip(&self.consumers).filter_map(|(key, place)| Some((key, place.as_ref()?)))
     }
 
     /// Whether a delivery may go to this consumer now.

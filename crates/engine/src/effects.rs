@@ -6,13 +6,39 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{ConsumerId, Lsn, Reply, SessionId, Ticket};
 
-/// Who opened a session, for listings. Volatile.
+/// Who opened a session. Volatile. The default is the server itself, for its own questions and
+/// for tests; doors name every field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionInfo {
-    /// The peer's address, printed.
+    /// The peer's address, printed, for listings.
     pub peer: Bytes,
     /// The front door it came through, e.g. `amqp`.
     pub door: &'static str,
+    /// In whose name it begins.
+    pub actor: Actor,
+}
+
+/// In whose name a session asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Actor {
+    /// The server itself: may do everything.
+    #[default]
+    System,
+    /// Nobody yet: may log in, and nothing else.
+    Stranger,
+    /// A user whose login was good.
+    User(Bytes),
+}
+
+impl Actor {
+    /// The user's name.
+    #[must_use]
+    pub const fn user(&self) -> Option<&Bytes> {
+        match self {
+            Self::User(name) => Some(name),
+            Self::System | Self::Stranger => None,
+        }
+    }
 }
 
 /// Everything that follows from one or more calls of the engine, in order. The pipeline reuses

@@ -4,12 +4,14 @@
 //! threads, randomness. Time and random bits enter with a [`model::Stamp`]; records leave through
 //! [`model::Log`]; everything else leaves through [`Effects`]. Called by `replica` only.
 //!
-//! Rooms: `apply` is where requests enter; `perform` is the durable state and what each record
-//! does to it, alive and at recovery; `record` the persisted layouts. One noun each: `queue`,
-//! `fifo`, `vhost`, `routing`, `channel`, `user`, `delayed`. One verb each: `publish`, `commit`,
-//! `dispatch`, `settle`, `declare`, `dead_letter`, `reply_to`, `timer`, `listing`, `snapshot`.
+//! Rooms: `apply` is where requests enter, once `authorize` has let them in; `perform` is the
+//! durable state and what each record does to it, alive and at recovery; `record` the persisted
+//! layouts. One noun each: `queue`, `fifo`, `vhost`, `routing`, `channel`, `user`, `permission`,
+//! `delayed`. One verb each: `publish`, `commit`, `dispatch`, `settle`, `declare`, `grant`,
+//! `dead_letter`, `reply_to`, `timer`, `listing`, `snapshot`.
 
 mod apply;
+mod authorize;
 mod channel;
 mod commit;
 mod counters;
@@ -19,9 +21,11 @@ mod delayed;
 mod dispatch;
 mod effects;
 mod fifo;
+mod grant;
 mod listing;
 mod map;
 mod perform;
+mod permission;
 mod publish;
 mod queue;
 mod record;
@@ -40,7 +44,7 @@ use std::ops::Range;
 use bytes::Bytes;
 pub use counters::Counters;
 pub use effects::{
-    Damage, Effects, Handout, Login, Output, Place, Push, Read, Resume, SessionInfo, Usage,
+    Actor, Damage, Effects, Handout, Login, Output, Place, Push, Read, Resume, SessionInfo, Usage,
 };
 use model::{Envelope, Limits, Log, Lsn, MessageRef, Millis, QueueId, SessionId, Stamp};
 pub use snapshot::{Cursor as SnapshotCursor, STATE_VERSION, Snapshot};

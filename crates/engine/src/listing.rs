@@ -1,11 +1,17 @@
-//! Listings for administration: what is there, one row per thing, in a fixed order. Reads only.
+//! Listings for administration: what is there, one row per thing, in a fixed order, as far as
+//! whoever asks may see it. Reads only.
 
 use bytes::Bytes;
-use model::{Cell, DestinationKind, ExchangeKind, Listing, QueueKind, Row, VhostId};
+use model::{
+    Cell, DestinationKind, ExchangeKind, Listing, Permission, QueueKind, Row, TopicPermission,
+    VhostId,
+};
 
 use crate::Engine;
+use crate::authorize::Sight;
 use crate::queue::Queue;
 use crate::routing::Exchange;
+use crate::vhost::Vhost;
 
 fn text(value: &Bytes) -> Cell {
     Cell::Text(value.clone())
@@ -21,15 +27,17 @@ const fn count(value: usize) -> Cell {
 
 impl Engine {
     /// The rows of a listing.
-    pub(crate) fn list(&self, listing: Listing) -> Vec<Row> {
+    pub(crate) fn list(&self, listing: Listing, sight: &Sight) -> Vec<Row> {
         match listing {
             Listing::Users => self.list_users(),
-            Listing::Vhosts => self.list_vhosts(),
-            Listing::Queues => self.list_queues(),
-            Listing::Exchanges => self.list_exchanges(),
-            Listing::Bindings => self.list_bindings(),
-            Listing::Connections => self.list_connections(),
-            Listing::Consumers => self.list_consumers(),
+            Listing::Vhosts => self.list_vhosts(sight),
+            Listing::Queues => self.list_queues(sight),
+            Listing::Exchanges => self.list_exchanges(sight),
+            Listing::Bindings => self.list_bindings(sight),
+            Listing::Connections => self.list_connections(sight),
+            Listing::Consumers => self.list_consumers(sight),
+            Listing::Permissions => self.list_permissions(),
+            Listing::TopicPermissions => self.list_topic_permissions(),
         }
     }
 
@@ -37,17 +45,60 @@ impl Engine {
         Cell::Text(self.state.vhost(id).map(|vhost| vhost.name.clone()).unwrap_or_default())
     }
 
+    fn seen_vhosts(&self, sight: &Sight) -> impl Iterator<Item = &Vhost> {
+        let all = (0..).map(VhostId).zip(&self.state.vhosts);
+        let seen = all.filter(|(id, _)| sight.has_vhost(*id));
+        seen.filter_map(|(_, vhost)| vhost.as_deref())
+    }
+
     fn list_users(&self) -> Vec<Row> {
         let users = self.state.users.iter();
         users.map(|(name, user)| vec![("name", text(name)), ("tags", text(&user.tags))]).collect()
     }
 
-    fn list_vhosts(&self) -> Vec<Row> {
-        self.state.vhost_ids.keys().map(|name| vec![("name", text(name))]).collect()
+    fn list_vhosts(&self, sight: &Sight) -> Vec<Row> {
+        let seen = self.state.vhost_ids.iter().filter(|(_, id)| sight.has_vhost(**id));
+        seen.map(|(name, _)| vec![("name", text(name))]).collect()
     }
 
-    fn list_queues(&self) -> Vec<Row> {
+    /// Whoever is unrestricted has a row for every virtual host.
+    fn list_permissions(&self) -> Vec<Row> {
+        let row = |user: &Bytes, vhost: VhostId, permission: &Permission| {
+            vec![
+                ("user", text(user)),
+                ("vhost", self.vhost_name(vhost)),
+                ("configure", text(&permission.configure)),
+                ("write", text(&permission.write)),
+                ("read", text(&permission.read)),
+            ]
+        };
+        let full = Permission::full();
+        let unrestricted = self.state.users.iter().filter(|(_, user)| user.is_unrestricted);
+        let vhosts = || self.state.vhost_ids.values();
+        let everywhere =
+            unrestricted.flat_map(|(user, _)| vhosts().map(|vhost| row(user, *vhost, &full)));
+        let mut rows: Vec<Row> = everywhere.collect();
+        rows.extend(self.state.rights.rows().map(|(user, vhost, it)| row(user, vhost, it)));
+        rows
+    }
+
+    fn list_topic_permissions(&self) -> Vec<Row> {
+        let rows = self.state.rights.topic_rows();
+        let row = |(user, vhost, exchange, permission): (_, _, _, &TopicPermission)| {
+            vec![
+                ("user", text(user)),
+                ("vhost", self.vhost_name(vhost)),
+                ("exchange", text(exchange)),
+                ("write", text(&permission.write)),
+                ("read", text(&permission.read)),
+            ]
+        };
+        rows.map(row).collect()
+    }
+
+    fn list_queues(&self, sight: &Sight) -> Vec<Row> {
         let mut queues: Vec<&Queue> = self.state.queues.values().map(|queue| &**queue).collect();
+        queues.retain(|queue| sight.has_vhost(queue.vhost));
         queues.sort_unstable_by(|a, b| (a.vhost, &a.name).cmp(&(b.vhost, &b.name)));
         let row = |queue: &&Queue| {
             let spec = &queue.spec;
@@ -73,7 +124,7 @@ impl Engine {
         queues.iter().map(row).collect()
     }
 
-    fn list_exchanges(&self) -> Vec<Row> {
+    fn list_exchanges(&self, sight: &Sight) -> Vec<Row> {
         let row = |vhost: &Bytes, exchange: &Exchange| {
             let spec = exchange.spec();
             let kind = match spec.kind {
@@ -95,16 +146,15 @@ impl Engine {
                 ("arguments", text(&spec.arguments)),
             ]
         };
-        let vhosts = self.state.vhosts.iter().flatten();
-        let all = vhosts.flat_map(|vhost| {
+        let all = self.seen_vhosts(sight).flat_map(|vhost| {
             vhost.router.exchanges().into_iter().map(|exchange| row(&vhost.name, exchange))
         });
         all.collect()
     }
 
-    fn list_bindings(&self) -> Vec<Row> {
+    fn list_bindings(&self, sight: &Sight) -> Vec<Row> {
         let mut rows = Vec::new();
-        for vhost in self.state.vhosts.iter().flatten() {
+        for vhost in self.seen_vhosts(sight) {
             rows.extend(vhost.router.bindings().map(|binding| {
                 let kind = match binding.kind {
                     DestinationKind::Queue => "queue",
@@ -123,7 +173,7 @@ impl Engine {
         rows
     }
 
-    fn list_connections(&self) -> Vec<Row> {
+    fn list_connections(&self, sight: &Sight) -> Vec<Row> {
         let row = |session: &crate::channel::Session| {
             let vhost = session.vhost.map_or_else(|| word(""), |vhost| self.vhost_name(vhost));
             let unsettled: usize =
@@ -131,26 +181,30 @@ impl Engine {
             vec![
                 ("peer", text(&session.info.peer)),
                 ("protocol", word(session.info.door)),
-                ("user", Cell::Text(session.user.clone().unwrap_or_default())),
+                ("user", Cell::Text(session.actor.user().cloned().unwrap_or_default())),
                 ("vhost", vhost),
                 ("channels", count(session.channels.len())),
                 ("messages_unacknowledged", count(unsettled)),
                 ("paused", Cell::Flag(session.is_paused)),
             ]
         };
-        self.sessions.iter().map(row).collect()
+        let seen = self.sessions.iter().filter(|session| sight.has_session_of(&session.actor));
+        seen.map(row).collect()
     }
 
-    fn list_consumers(&self) -> Vec<Row> {
+    fn list_consumers(&self, sight: &Sight) -> Vec<Row> {
         let row = |consumer: &crate::channel::Consumer| {
             let queue = self.state.queues.get(&consumer.queue);
-            let peer = self.sessions.get(consumer.session).map(|it| it.info.peer.clone());
+            let session = self.sessions.get(consumer.session);
+            let peer = session.map(|it| it.info.peer.clone());
+            let vhost = session.and_then(|it| it.vhost);
             let credit = self
                 .sessions
                 .channel(consumer.session, consumer.channel)
                 .map_or(0, |channel| channel.credit_each);
             vec![
                 ("queue", Cell::Text(queue.map(|queue| queue.name.clone()).unwrap_or_default())),
+                ("vhost", vhost.map_or_else(|| word(""), |vhost| self.vhost_name(vhost))),
                 ("tag", text(&consumer.label)),
                 ("peer", Cell::Text(peer.unwrap_or_default())),
                 ("channel", Cell::Number(u64::from(consumer.channel))),
@@ -160,6 +214,10 @@ impl Engine {
                 ("messages_unacknowledged", Cell::Number(u64::from(consumer.unsettled))),
             ]
         };
-        self.sessions.consumers().map(row).collect()
+        let is_seen = |consumer: &&crate::channel::Consumer| {
+            let vhost = self.sessions.get(consumer.session).and_then(|it| it.vhost);
+            vhost.is_some_and(|vhost| sight.has_vhost(vhost))
+        };
+        self.sessions.consumers().filter(is_seen).map(row).collect()
     }
 }

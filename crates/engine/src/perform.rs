@@ -2,6 +2,8 @@
 //! (publish.rs, settle.rs, ...) writes a record and calls the same function here that recovery
 //! calls with the record read back. Nothing here decides, refuses or answers.
 
+mod access;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,12 +15,15 @@ use crate::delayed::{Delayed, Held};
 use crate::effects::Damage;
 use crate::fifo::{Entry, NEVER, Stored};
 use crate::map::Map;
+use crate::permission::Rights;
 use crate::queue::Queue;
 use crate::record::{self, Head, Promote, Run};
 use crate::routing::{Cascade, Removed};
 use crate::usage::Grains;
 use crate::user::User;
 use crate::vhost::Vhost;
+
+pub(crate) use access::take_row;
 
 /// Everything but sessions: durable things, and the volatile queues and exchanges among them.
 #[derive(Debug)]
@@ -32,7 +37,8 @@ pub(crate) struct State {
     /// Next id of a volatile queue, without its top bit. Volatile.
     pub next_volatile: u32,
     pub users: BTreeMap<Bytes, User>,
-    /// End of the last record about users or virtual hosts. Volatile.
+    pub rights: Rights,
+    /// End of the last record about users, permissions or virtual hosts. Volatile.
     pub changed: Lsn,
     pub delayed: Delayed,
     /// Messages that a commit condemned and that are not dead-lettered yet.
@@ -116,6 +122,7 @@ impl State {
             next_queue: 0,
             next_volatile: 0,
             users: BTreeMap::new(),
+            rights: Rights::default(),
             changed: Lsn::ZERO,
             delayed: Delayed::default(),
             condemned: BTreeMap::new(),
@@ -328,6 +335,7 @@ impl State {
         let place = self.vhosts.get_mut(usize::from(id.0));
         if let Some(vhost) = place.and_then(Option::take) {
             self.vhost_ids.remove(&vhost.name);
+            self.rights.forget_vhost(id);
         }
         queues
     }
@@ -346,7 +354,7 @@ impl State {
             | record::EXCHANGE_DELETED
             | record::BOUND
             | record::UNBOUND => self.replay_topology(kind, payload),
-            record::VHOST_PUT | record::VHOST_DELETED | record::USER_PUT | record::USER_DELETED => {
+            record::VHOST_PUT..=record::TOPIC_PERMISSION_CLEARED => {
                 self.replay_access(kind, payload)
             }
             _ => return Err(Damage::Record { lsn, kind, what: "its kind is unknown" }),
@@ -394,28 +402,6 @@ impl State {
             record::BOUND => self.bind(vhost, &record::take_binding(rest)?)?,
             _ => {
                 self.unbind(vhost, &record::take_binding(rest)?, Cascade::Hold);
-            }
-        }
-        Some(())
-    }
-
-    fn replay_access(&mut self, kind: u8, mut payload: &[u8]) -> Option<()> {
-        let rest = &mut payload;
-        match kind {
-            record::VHOST_PUT => {
-                let id = VhostId(record::take_u16(rest)?);
-                self.put_vhost(id, record::take_text(rest)?);
-            }
-            record::VHOST_DELETED => {
-                self.delete_vhost(VhostId(record::take_u16(rest)?));
-            }
-            record::USER_PUT => {
-                let name = record::take_text(rest)?;
-                let user = User { hash: record::take_text(rest)?, tags: record::take_text(rest)? };
-                self.users.insert(name, user);
-            }
-            _ => {
-                self.users.remove(&record::take_text(rest)?);
             }
         }
         Some(())

@@ -18,13 +18,18 @@
 //! | 21 | unbound | as bound |
 //! | 32 | vhost made | `VhostId` u16, name |
 //! | 33 | vhost deleted | `VhostId` u16 |
-//! | 34 | user put | name, password hash, tags |
+//! | 34 | user put, before there were permissions: may do everything | name, password hash, tags |
 //! | 35 | user deleted | name |
+//! | 36 | user put | name, password hash, tags |
+//! | 37 | permission set | user, `VhostId` u16, configure, write, read |
+//! | 38 | permission cleared | user, `VhostId` u16 |
+//! | 39 | topic permission set | user, `VhostId` u16, exchange, write, read |
+//! | 40 | topic permission cleared | user, `VhostId` u16, u8 0 for all exchanges, exchange |
 
 mod spec;
 
 use bytes::Bytes;
-use model::{Log, Lsn, MessageRef, QueueId, Record, VhostId};
+use model::{Log, Lsn, MessageRef, Permission, QueueId, Record, VhostId};
 
 use crate::fifo::{put_varint, take_varint};
 pub(crate) use spec::{
@@ -45,8 +50,14 @@ pub(crate) const BOUND: u8 = 20;
 pub(crate) const UNBOUND: u8 = 21;
 pub(crate) const VHOST_PUT: u8 = 32;
 pub(crate) const VHOST_DELETED: u8 = 33;
-pub(crate) const USER_PUT: u8 = 34;
+/// Read, no longer written.
+pub(crate) const OLD_USER_PUT: u8 = 34;
 pub(crate) const USER_DELETED: u8 = 35;
+pub(crate) const USER_PUT: u8 = 36;
+pub(crate) const PERMISSION_SET: u8 = 37;
+pub(crate) const PERMISSION_CLEARED: u8 = 38;
+pub(crate) const TOPIC_PERMISSION_SET: u8 = 39;
+pub(crate) const TOPIC_PERMISSION_CLEARED: u8 = 40;
 
 const HAS_TTL: u8 = 1;
 const HAS_DUE: u8 = 2;
@@ -317,6 +328,23 @@ pub(crate) fn append_group<L: Log>(log: &mut L, records: &[(u8, Vec<u8>)]) {
         let has_more = index + 1 < records.len();
         log.append(Record { kind: *kind, has_more, parts: &[payload] });
     }
+}
+
+/// The payload of a permission that is set.
+pub(crate) fn permission(user: &[u8], vhost: VhostId, texts: &Permission) -> Vec<u8> {
+    let mut bytes = whose(user, vhost);
+    for text in [&texts.configure, &texts.write, &texts.read] {
+        put_text(&mut bytes, text);
+    }
+    bytes
+}
+
+/// How every record about a permission begins.
+pub(crate) fn whose(user: &[u8], vhost: VhostId) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_text(&mut bytes, user);
+    bytes.extend_from_slice(&vhost.0.to_le_bytes());
+    bytes
 }
 
 pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {

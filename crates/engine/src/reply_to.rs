@@ -138,6 +138,9 @@ impl Engine {
             return false;
         };
         let (session, number, consumer) = (*session, *channel, *id);
+        if self.sessions.get(session).is_none_or(|owner| owner.vhost != Some(vhost)) {
+            return false;
+        }
         let mut bytes = Vec::with_capacity(publish.body.len() + publish.properties.len() + 128);
         head_of(vhost, turn.now(), publish, &Plan::default()).begin(&[], &[], &mut bytes);
         for part in [&publish.exchange, &publish.routing_key, &publish.properties, &publish.body] {

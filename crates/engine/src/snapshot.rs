@@ -3,9 +3,11 @@
 //!
 //! | part | content |
 //! |---|---|
-//! | start | `PTGS`, version `u16` (1), next `QueueId` u32 |
+//! | start | `PTGS`, version `u16` (2; 1 is read), next `QueueId` u32 |
 //! | vhosts | next id, count, each: id u16, name |
-//! | users | count, each: name, hash, tags |
+//! | users | count, each: name, hash, tags, u8 1 when unrestricted (not in version 1: all are) |
+//! | permissions | count, each: user, vhost u16, configure, write, read (not in version 1) |
+//! | topic permissions | count, each: user, vhost u16, exchange, write, read (not in version 1) |
 //! | queues | count, each: id u32, vhost u16, name, spec, lines (see `Writer::queue`) |
 //! | routing | per vhost: exchanges (count, name, spec), bindings (count, binding) |
 //! | delayed | count, each: due, LSN, body, head |
@@ -27,13 +29,15 @@ use crate::dead_letter::Reason;
 use crate::delayed::Held;
 use crate::effects::Damage;
 use crate::fifo::{Chunk, Entry, Fifo, Frozen, NEVER, Stored, put_varint, take_varint};
-use crate::perform::State;
+use crate::perform::{State, take_row};
 use crate::queue::Queue;
 use crate::record;
 use crate::user::User;
 
 const MAGIC: &[u8; 4] = b"PTGS";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// Without permissions; read, no longer written.
+const OLD_VERSION: u16 = 1;
 /// The layout of a snapshot, and so of what its hash is made of.
 pub const STATE_VERSION: u16 = VERSION;
 const END: &[u8; 4] = b"END.";
@@ -239,10 +243,11 @@ impl Engine {
         if magic != Some(MAGIC) {
             return Err(Damage::Snapshot("it does not begin like one"));
         }
-        if record::take_u16(&mut rest) != Some(VERSION) {
+        let version = record::take_u16(&mut rest).filter(|it| [OLD_VERSION, VERSION].contains(it));
+        let Some(version) = version else {
             return Err(Damage::Snapshot("it is of a version this release does not know"));
-        }
-        let state = read_state(&mut rest).ok_or(Damage::Snapshot("it is cut or malformed"))?;
+        };
+        let state = read_state(&mut rest, version).ok_or(Damage::Snapshot("it is cut or malformed"))?;
         if rest != END {
             return Err(Damage::Snapshot("it does not end where it should"));
         }
@@ -336,6 +341,23 @@ fn put_access(out: &mut Vec<u8>, state: &State) {
         for text in [name, &user.hash, &user.tags] {
             record::put_text(out, text);
         }
+        out.push(u8::from(user.is_unrestricted));
+    }
+    put_varint(out, state.rights.rows().len() as u64);
+    for (user, vhost, row) in state.rights.rows() {
+        record::put_text(out, user);
+        out.extend_from_slice(&vhost.0.to_le_bytes());
+        for text in [&row.configure, &row.write, &row.read] {
+            record::put_text(out, text);
+        }
+    }
+    put_varint(out, state.rights.topic_rows().len() as u64);
+    for (user, vhost, exchange, row) in state.rights.topic_rows() {
+        record::put_text(out, user);
+        out.extend_from_slice(&vhost.0.to_le_bytes());
+        for text in [exchange, &row.write, &row.read] {
+            record::put_text(out, text);
+        }
     }
 }
 
@@ -373,7 +395,7 @@ fn put_held(out: &mut Vec<u8>, state: &State) {
     }
 }
 
-fn read_state(rest: &mut &[u8]) -> Option<State> {
+fn read_state(rest: &mut &[u8], version: u16) -> Option<State> {
     let mut state = State::new();
     let next_queue = record::take_u32(rest)?;
     let next_vhost = u16::try_from(take_varint(rest)?).ok()?;
@@ -387,11 +409,7 @@ fn read_state(rest: &mut &[u8]) -> Option<State> {
         state.delete_vhost(VhostId(0));
     }
     state.vhosts.resize_with(usize::from(next_vhost).max(state.vhosts.len()), || None);
-    for _ in 0..take_varint(rest)? {
-        let name: Bytes = record::take_text(rest)?;
-        let user = User { hash: record::take_text(rest)?, tags: record::take_text(rest)? };
-        state.users.insert(name, user);
-    }
+    read_access(rest, version, &mut state)?;
     for _ in 0..take_varint(rest)? {
         read_queue(rest, &mut state)?;
     }
@@ -420,6 +438,31 @@ fn read_state(rest: &mut &[u8]) -> Option<State> {
         state.condemned.insert(address, (reason, entry));
     }
     Some(state)
+}
+
+fn read_access(rest: &mut &[u8], version: u16, state: &mut State) -> Option<()> {
+    for _ in 0..take_varint(rest)? {
+        let name: Bytes = record::take_text(rest)?;
+        let (hash, tags) = (record::take_text(rest)?, record::take_text(rest)?);
+        let is_unrestricted = version == OLD_VERSION || record::take_u8(rest)? != 0;
+        state.users.insert(name, User { hash, tags, is_unrestricted });
+    }
+    if version == OLD_VERSION {
+        return Some(());
+    }
+    for _ in 0..take_varint(rest)? {
+        let user = record::take_text(rest)?;
+        let vhost = VhostId(record::take_u16(rest)?);
+        state.rights.set(user, vhost, take_row(rest)?);
+    }
+    for _ in 0..take_varint(rest)? {
+        let user = record::take_text(rest)?;
+        let vhost = VhostId(record::take_u16(rest)?);
+        let exchange = record::take_text(rest)?;
+        let row = state.take_topic_row(&user, vhost, rest)?;
+        state.rights.set_topic((user, vhost, exchange), row);
+    }
+    Some(())
 }
 
 fn read_queue(rest: &mut &[u8], state: &mut State) -> Option<()> {

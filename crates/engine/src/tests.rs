@@ -10,6 +10,7 @@ mod queues;
 mod recovery;
 mod refusals;
 mod reply_to;
+mod rights;
 mod road;
 mod timing;
 
@@ -19,11 +20,12 @@ use bytes::Bytes;
 use model::properties::{Builder, Properties, Property};
 use model::{
     Admin, Binding, Cell, Consume, ConsumerId, DeclareExchange, DeclareQueue, DestinationKind,
-    Envelope, ExchangeKind, ExchangeSpec, Limits, Listing, Log, Lsn, Millis, Op, Publish,
-    PublishOptions, QueueOptions, QueueSpec, Record, Refusal, Reply, Request, SessionId, Stamp,
-    Ticket,
+    Envelope, ExchangeKind, ExchangeSpec, Limits, Listing, Log, Lsn, Millis, Op, Permission,
+    Publish, PublishOptions, QueueOptions, QueueSpec, Record, Refusal, Reply, Request, SessionId,
+    Stamp, Ticket, TopicPermission,
 };
 
+use crate::authorize::Sight;
 use crate::effects::{Effects, Handout, Output, Place, Push, Resume, SessionInfo};
 use crate::{Engine, record};
 
@@ -330,7 +332,7 @@ impl World {
     }
 
     fn row(&mut self, queue: &str) -> Option<model::Row> {
-        let rows = self.engine.list(Listing::Queues);
+        let rows = self.engine.list(Listing::Queues, &Sight::Everything);
         rows.into_iter()
             .find(|row| row[0] == ("name", Cell::Text(Bytes::copy_from_slice(queue.as_bytes()))))
     }

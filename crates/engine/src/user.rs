@@ -1,14 +1,13 @@
-//! Users, logins and virtual hosts as objects of administration. Passwords are checked outside:
-//! the engine hands out the stored hash and waits for the verdict. Fine-grained permissions are
-//! not here yet.
+//! Users and how sessions begin: login, entering a virtual host, opening channels. Passwords are
+//! checked outside: the engine hands out the stored hash and waits for the verdict. What somebody
+//! may do is `authorize.rs`, how users are administered `grant.rs`.
 
 use bytes::Bytes;
-use model::{Credentials, Log, Lsn, Noun, Proof, Refusal, Reply, SessionId, VhostId};
+use model::{Credentials, Log, Lsn, Proof, Refusal, Reply, SessionId, VhostId};
 
 use crate::Engine;
 use crate::channel::{Asker, Turn};
-use crate::effects::{Login, Output, Push};
-use crate::record;
+use crate::effects::{Actor, Login};
 
 /// The user that may only come from this machine.
 const LOCAL_ONLY: &[u8] = b"guest";
@@ -20,6 +19,9 @@ pub(crate) struct User {
     pub hash: Bytes,
     /// Comma-separated.
     pub tags: Bytes,
+    /// Stored before there were permissions and not given any since: may do everything in every
+    /// virtual host, as then.
+    pub is_unrestricted: bool,
 }
 
 /// A login whose password is being checked.
@@ -75,7 +77,7 @@ impl Engine {
             return turn.reply(asker, gate, Reply::Refused(Box::new(refusal)));
         };
         if let Some(session) = self.sessions.get_mut(asker.session) {
-            session.user = Some(Bytes::copy_from_slice(user));
+            session.actor = Actor::User(Bytes::copy_from_slice(user));
             turn.reply(asker, gate, Reply::Authenticated { tags: found.tags.clone() });
         }
     }
@@ -87,8 +89,7 @@ impl Engine {
         asker: Asker,
         name: Bytes,
     ) -> Result<(), Refusal> {
-        let id = self.state.vhost_ids.get(&name).copied();
-        let id = id.ok_or(Refusal::NotFound { noun: Noun::Vhost, name })?;
+        let id = self.vhost_named(name)?;
         let session = self.sessions.get_mut(asker.session).ok_or(Refusal::NotOpen)?;
         session.vhost = Some(id);
         turn.reply(asker, self.state.changed, Reply::Done);
@@ -115,91 +116,5 @@ impl Engine {
             return Err(Refusal::NotOpen);
         }
         session.vhost.ok_or(Refusal::NotOpen)
-    }
-
-    /// `Admin::PutUser`.
-    pub(crate) fn put_user<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        asker: Asker,
-        (name, user): (Bytes, User),
-    ) {
-        if self.state.users.get(&name) != Some(&user) {
-            let mut bytes = Vec::new();
-            for text in [&name, &user.hash, &user.tags] {
-                record::put_text(&mut bytes, text);
-            }
-            record::append(turn.log, record::USER_PUT, &bytes);
-            self.state.users.insert(name, user);
-            self.state.changed = turn.log.next_lsn();
-        }
-        turn.reply(asker, self.state.changed, Reply::Done);
-    }
-
-    /// `Admin::DeleteUser`.
-    pub(crate) fn delete_user<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        asker: Asker,
-        name: Bytes,
-    ) -> Result<(), Refusal> {
-        if self.state.users.remove(&name).is_none() {
-            return Err(Refusal::NotFound { noun: Noun::User, name });
-        }
-        let mut bytes = Vec::new();
-        record::put_text(&mut bytes, &name);
-        record::append(turn.log, record::USER_DELETED, &bytes);
-        self.state.changed = turn.log.next_lsn();
-        turn.reply(asker, self.state.changed, Reply::Done);
-        Ok(())
-    }
-
-    /// `Admin::PutVhost`.
-    pub(crate) fn put_vhost<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        asker: Asker,
-        name: &Bytes,
-    ) -> Result<(), Refusal> {
-        if !self.state.vhost_ids.contains_key(name) {
-            let max = self.limits.vhosts_max;
-            let next = u16::try_from(self.state.vhosts.len());
-            let is_full = self.state.vhost_ids.len() >= max as usize;
-            let Some(next) = next.ok().filter(|_| !is_full) else {
-                return Err(Refusal::LimitReached { limit: format!("virtual hosts ({max})") });
-            };
-            let mut bytes = next.to_le_bytes().to_vec();
-            record::put_text(&mut bytes, name);
-            record::append(turn.log, record::VHOST_PUT, &bytes);
-            self.state.put_vhost(VhostId(next), Bytes::copy_from_slice(name));
-            self.state.changed = turn.log.next_lsn();
-        }
-        turn.reply(asker, self.state.changed, Reply::Done);
-        Ok(())
-    }
-
-    /// `Admin::DeleteVhost`: sessions in it have to end.
-    pub(crate) fn delete_vhost<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        asker: Asker,
-        name: Bytes,
-    ) -> Result<(), Refusal> {
-        let id = self.state.vhost_ids.get(&name).copied();
-        let id = id.ok_or(Refusal::NotFound { noun: Noun::Vhost, name })?;
-        record::append(turn.log, record::VHOST_DELETED, &id.0.to_le_bytes());
-        let gate = turn.log.next_lsn();
-        for mut queue in self.state.delete_vhost(id) {
-            queue.changed = gate;
-            self.timers.forget(&queue);
-            self.cancel_all(turn, &queue);
-        }
-        for session in self.sessions.iter().filter(|session| session.vhost == Some(id)) {
-            let push = Push::Shutdown("the virtual host was deleted");
-            turn.out.outputs.push(Output { session: session.id, gate, push });
-        }
-        self.state.changed = gate;
-        turn.reply(asker, gate, Reply::Done);
-        Ok(())
     }
 }

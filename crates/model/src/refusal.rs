@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::{Tag, Verb};
+
 /// The kinds of things a refusal can be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Noun {
@@ -72,7 +74,29 @@ pub enum Refusal {
         /// The queue.
         queue: Bytes,
     },
-    /// The login is wrong, or this actor may not do this.
+    /// The user's permissions do not cover it.
+    NotPermitted {
+        /// Who asked.
+        user: Bytes,
+        /// What for; to enter a virtual host is to read it.
+        verb: Verb,
+        /// What kind of thing.
+        noun: Noun,
+        /// Its name; the default exchange is `amq.default`.
+        name: Bytes,
+        /// The routing key, when that is what is not covered.
+        key: Option<Bytes>,
+    },
+    /// The user lacks a tag.
+    TagMissing(Tag),
+    /// A permission's expression is not one.
+    InvalidPattern {
+        /// As given.
+        pattern: Bytes,
+        /// For people.
+        reason: String,
+    },
+    /// The login is wrong, or nobody may do this.
     AccessRefused {
         /// What was tried, for people.
         reason: String,

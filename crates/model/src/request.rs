@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::{Binding, ConsumerId, ExchangeSpec, Publish, QueueSpec, Ticket};
+use crate::{
+    Binding, ConsumerId, ExchangeSpec, Permission, Publish, QueueSpec, Ticket, TopicPermission,
+};
 
 /// A request with its place in the asking session.
 #[derive(Debug)]
@@ -102,6 +104,8 @@ pub enum Request {
     Recover,
     /// All of it or nothing, one log entry. `Done` once durable.
     Commit(Vec<Op>),
+    /// Nothing; `Done`, in its turn among the other answers of the channel.
+    Echo,
     /// Administration; answered by `Done` or its own reply.
     Admin(Box<Admin>),
 }
@@ -205,12 +209,49 @@ pub enum Admin {
         /// Comma-separated tags, e.g. `administrator`.
         tags: Bytes,
     },
-    /// Remove a user. `Done`.
+    /// Remove a user, their permissions and their connections. `Done`.
     DeleteUser(Bytes),
-    /// Create a virtual host. `Done`.
+    /// Create a virtual host; a user who makes one has every right in it. `Done`.
     PutVhost(Bytes),
     /// Remove a virtual host and everything in it. `Done`.
     DeleteVhost(Bytes),
+    /// Say what a user may do in a virtual host, from now on. `Done`.
+    SetPermission {
+        /// Who.
+        user: Bytes,
+        /// Where.
+        vhost: Bytes,
+        /// What.
+        permission: Permission,
+    },
+    /// Take a user's right to enter a virtual host. `Done`.
+    ClearPermission {
+        /// Who.
+        user: Bytes,
+        /// Where.
+        vhost: Bytes,
+    },
+    /// Restrict the routing keys of a user at a topic exchange, whether it is there yet or not.
+    /// `Done`.
+    SetTopicPermission {
+        /// Who.
+        user: Bytes,
+        /// Where.
+        vhost: Bytes,
+        /// At which exchange.
+        exchange: Bytes,
+        /// Which keys.
+        permission: TopicPermission,
+    },
+    /// Lift such restrictions. `Done`.
+    ClearTopicPermission {
+        /// Who.
+        user: Bytes,
+        /// Where.
+        vhost: Bytes,
+        /// At which exchange; `None` for all.
+        exchange: Option<Bytes>,
+    },
     /// Read users, vhosts, queues, ...: `Reply::Listing`.
     List(Listing),
 }
@@ -232,4 +273,8 @@ pub enum Listing {
     Connections,
     /// Consumers.
     Consumers,
+    /// Permissions of users in virtual hosts.
+    Permissions,
+    /// Restrictions of routing keys.
+    TopicPermissions,
 }

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
 use journal::disk::MemoryDisk;
 use journal::{Durability, Workers};
-use model::{Admin, Envelope, Limits, Millis, Output, Request, SessionId, Ticket};
+use model::{Admin, Envelope, Limits, Millis, Output, Permission, Request, SessionId, Ticket};
 use proto_amqp::codec::{PROTOCOL_HEADER, put_content};
 use proto_amqp::table::Method;
 use proto_amqp::{Connection, Options};
@@ -222,9 +222,16 @@ fn open() -> anyhow::Result<Node> {
         password_hash: Bytes::from_static(b"never looked at"),
         tags: Bytes::new(),
     };
+    let right = Admin::SetPermission {
+        user: Bytes::from_static(b"guest"),
+        vhost: Bytes::from_static(b"/"),
+        permission: Permission::full(),
+    };
     let session = node.open_session(SessionInfo::default(), Rc::new(|| {}));
-    let request = Request::Admin(Box::new(user));
-    node.submit(NOW, session, &mut vec![Envelope { channel: 0, ticket: Ticket(0), request }]);
+    for admin in [user, right] {
+        let request = Request::Admin(Box::new(admin));
+        node.submit(NOW, session, &mut vec![Envelope { channel: 0, ticket: Ticket(0), request }]);
+    }
     node.close_session(NOW, session);
     Ok(node)
 }

@@ -21,7 +21,7 @@ pub use alarm::Alarm;
 pub use backup::{Answer, Backup, NoBackup, Restored, Step, Unfit, restore_backup, verify_backup};
 pub use checkpoint::BadState;
 pub use clock::Entropy;
-pub use engine::{Login, SessionInfo};
+pub use engine::{Actor, Login, SessionInfo};
 pub use node::{Commit, Node};
 pub use recovery::{Options, Recovered, Startup};
 pub use tally::Tally;

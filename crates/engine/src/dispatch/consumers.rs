@@ -209,6 +209,15 @@ impl Engine {
         }
     }
 
+    /// Ends a consumer and tells its client, once the log is durable up to here.
+    pub(crate) fn cancel_consumer<L: Log>(&mut self, turn: &mut Turn<'_, L>, key: ConsumerKey) {
+        let Some(consumer) = self.sessions.consumer(key) else { return };
+        let (session, channel, id) = (consumer.session, consumer.channel, consumer.id);
+        self.end_consumer(turn, key);
+        let gate = turn.log.next_lsn();
+        turn.out.outputs.push(super::cancelled(session, gate, channel, id));
+    }
+
     /// A queue that this session may use.
     pub(crate) fn usable_queue(&self, asker: Asker, name: &[u8]) -> Result<QueueId, Refusal> {
         let vhost = self.entered(asker)?;

@@ -1,13 +1,15 @@
-//! Persisted layouts as they were first released. `testdata/v1.txt` holds the records of a story
+//! Persisted layouts as they were released. A fixture of `testdata` holds the records of a story
 //! (`kind hex`, one per line) and the snapshot after it (`snapshot hex`). Every later release must
-//! read both; while the version is 1 it also writes exactly these bytes. A new layout gets a new
-//! kind or version and a new fixture beside this one.
+//! read both; while the version stays it also writes exactly these bytes. A new layout gets a new
+//! kind or version and a new fixture beside these: `v1.txt` is from before there were permissions,
+//! `v2.txt` has them.
 
 use super::*;
 
-const FIXTURE: &str = include_str!("../../testdata/v1.txt");
+const FIRST: &str = include_str!("../../testdata/v1.txt");
+const FIXTURE: &str = include_str!("../../testdata/v2.txt");
 
-/// One of each kind of record.
+/// One of each kind of record but those of permissions.
 fn story() -> World {
     let mut world = World::new();
     let admin = |it| Request::Admin(Box::new(it));
@@ -76,12 +78,12 @@ fn snapshot(engine: &Engine) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn the_first_release_reads_back() {
+/// The records of a fixture replayed, and its snapshot restored.
+fn read_back(fixture: &str) -> (Engine, Engine) {
     let mut engine = Engine::new(Limits::default());
     let mut next = Lsn::ZERO;
     let mut restored = None;
-    for line in FIXTURE.lines() {
+    for line in fixture.lines() {
         let (kind, payload) = line.split_once(' ').unwrap();
         let payload = unhex(payload);
         if kind == "snapshot" {
@@ -91,14 +93,56 @@ fn the_first_release_reads_back() {
         engine.replay(next, kind.parse().unwrap(), &payload).unwrap();
         next = next.plus(16 + payload.len() as u64);
     }
-    let expected = story().engine.state_hash();
-    assert_eq!(engine.state_hash(), expected, "records");
-    assert_eq!(restored.unwrap().state_hash(), expected, "snapshot");
+    (engine, restored.unwrap())
+}
+
+/// The story, and every kind of permission.
+fn story_with_permissions() -> World {
+    let mut world = story();
+    let admin = |it| Request::Admin(Box::new(it));
+    let (user, vhost, exchange): (Bytes, Bytes, Bytes) =
+        ("worker".into(), "/".into(), "amq.topic".into());
+    for (vhost, read) in [("/", "^q$"), ("kept", "")] {
+        let (configure, write) = ("^(q|x)-".into(), ".*".into());
+        let permission = Permission { configure, write, read: Bytes::from_static(read.as_bytes()) };
+        let (user, vhost) = (user.clone(), vhost.into());
+        world.done(ALICE, admin(Admin::SetPermission { user, vhost, permission }));
+    }
+    for exchange in ["amq.topic", "later"] {
+        let permission = TopicPermission { write: "^{username}-a".into(), read: ".*".into() };
+        let (user, vhost, exchange) = (user.clone(), vhost.clone(), exchange.into());
+        let set = Admin::SetTopicPermission { user, vhost, exchange, permission };
+        world.done(ALICE, admin(set));
+    }
+    let vhost_kept = "kept".into();
+    world.done(ALICE, admin(Admin::ClearPermission { user: user.clone(), vhost: vhost_kept }));
+    let exchange = Some(exchange);
+    world.done(ALICE, admin(Admin::ClearTopicPermission { user, vhost, exchange }));
+    world
+}
+
+#[test]
+fn the_first_release_reads_back() {
+    let (replayed, restored) = read_back(FIRST);
+    let mut world = story();
+    // Nobody was restricted then.
+    world.engine.state.users.values_mut().for_each(|user| user.is_unrestricted = true);
+    let expected = world.engine.state_hash();
+    assert_eq!(replayed.state_hash(), expected, "records");
+    assert_eq!(restored.state_hash(), expected, "snapshot");
+}
+
+#[test]
+fn this_release_reads_back() {
+    let (replayed, restored) = read_back(FIXTURE);
+    let expected = story_with_permissions().engine.state_hash();
+    assert_eq!(replayed.state_hash(), expected, "records");
+    assert_eq!(restored.state_hash(), expected, "snapshot");
 }
 
 #[test]
 fn the_bytes_are_still_the_same() {
-    let world = story();
+    let world = story_with_permissions();
     let records = world.tape.records.iter();
     let mut lines: Vec<String> =
         records.map(|(_, kind, _, payload)| format!("{kind} {}\n", hex(payload))).collect();
@@ -108,5 +152,7 @@ fn the_bytes_are_still_the_same() {
     let mut kinds = world.tape.kinds();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 16, 17, 18, 19, 20, 21, 32, 33, 34, 35], "one of each");
+    let messages = [1, 2, 3, 4, 5];
+    let definitions = [16, 17, 18, 19, 20, 21, 32, 33, 35, 36, 37, 38, 39, 40];
+    assert_eq!(kinds, [&messages[..], &definitions].concat(), "one of each that is written");
 }

@@ -25,9 +25,9 @@ fn topology_and_users_come_back() {
     world.send(ALICE, 1, Request::Publish(publish("tasks", "a.b", "x")));
     assert_eq!(world.ready("q"), 1);
     world.refusal(ALICE, Request::LookupExchange("passing".into()));
-    assert_eq!(world.engine.list(Listing::Users).len(), 1);
-    assert_eq!(world.engine.list(Listing::Vhosts).len(), 2);
-    assert_eq!(world.engine.list(Listing::Bindings).len(), 1);
+    assert_eq!(world.engine.list(Listing::Users, &Sight::Everything).len(), 1);
+    assert_eq!(world.engine.list(Listing::Vhosts, &Sight::Everything).len(), 2);
+    assert_eq!(world.engine.list(Listing::Bindings, &Sight::Everything).len(), 1);
     world.check_recovery();
 }
 

@@ -1,19 +1,16 @@
-//! Who may ask: names in `Host` and `Origin`, the login, and what a user's tags allow. Called by
+//! Who may ask at all: names in `Host` and `Origin`, the login, and a tag of this door. Called by
 //! `handle` before anything is done.
 
 use base64ct::{Base64, Encoding};
 use bytes::Bytes;
-use model::{Credentials, Proof, Reply, Request as Ask};
+use model::{Credentials, Proof, Refusal, Reply, Request as Ask, Tag};
 use net::http::{HeaderMap, Method, Request, StatusCode, header};
+use replica::Actor;
 
-use super::{Node, render::Failure, route::Action};
+use super::{Node, render::Failure};
 
 /// Longest `Authorization` value that is decoded.
 const LOGIN_BYTES_MAX: usize = 4096;
-/// May do everything.
-const ADMINISTRATOR: &str = "administrator";
-/// May read everything.
-const MONITORING: &str = "monitoring";
 
 /// A user who logged in.
 #[derive(Debug)]
@@ -22,6 +19,13 @@ pub(super) struct User {
     pub(super) name: Bytes,
     /// Comma-separated.
     pub(super) tags: Bytes,
+}
+
+impl User {
+    /// In whose name the node is asked.
+    pub(super) fn actor(&self) -> Actor {
+        Actor::User(self.name.clone())
+    }
 }
 
 /// Refuses requests that a browser was tricked into: on a loopback door only local names may
@@ -98,34 +102,21 @@ pub(super) fn login(headers: &HeaderMap, is_loopback: bool) -> Result<Credential
 /// The login is wrong; the answer does not say in which part.
 pub(super) async fn enter<N: Node>(node: &N, login: Credentials) -> Result<User, Failure> {
     let name = login.user.clone();
-    let reply = node.ask(None, Ask::Authenticate(login)).await;
+    let reply = node.ask(Actor::Stranger, None, Ask::Authenticate(login)).await;
     if let Reply::Authenticated { tags } = reply {
         return Ok(User { name, tags });
     }
     Err(Failure::login("login failed"))
 }
 
-/// Administrators may do everything, monitoring users may read, everybody may ask who they are.
+/// Whoever has none of the tags of this door stays outside; what the others may do, the engine
+/// says.
 ///
 /// # Errors
-/// The user's tags do not allow it.
-pub(super) fn authorize(user: &User, action: &Action) -> Result<(), Failure> {
-    let has = |wanted: &str| {
-        user.tags.split(|byte| *byte == b',').any(|tag| tag.trim_ascii() == wanted.as_bytes())
-    };
-    let is_allowed = match action {
-        Action::WhoAmI => true,
-        Action::Overview | Action::List(_) => has(ADMINISTRATOR) || has(MONITORING),
-        Action::DeleteQueue { .. }
-        | Action::PurgeQueue { .. }
-        | Action::PutUser { .. }
-        | Action::DeleteUser(_)
-        | Action::PutVhost(_)
-        | Action::DeleteVhost(_) => has(ADMINISTRATOR),
-    };
-    if is_allowed {
+/// The user has no such tag.
+pub(super) fn authorize(user: &User) -> Result<(), Failure> {
+    if Tag::Management.is_in(&user.tags) {
         return Ok(());
     }
-    let text = "the user's tags do not allow this; an administrator can change them";
-    Err(Failure::new(StatusCode::UNAUTHORIZED, text))
+    Err(Failure::of(&Refusal::TagMissing(Tag::Management)))
 }

@@ -2,13 +2,15 @@
 //! scripts know. Off the critical path; nothing here holds a message.
 //!
 //! Lives here: [`handle`], the one road from request to response. Not here: sockets and HTTP
-//! itself (`net::http`), the queue state (asked for through [`Node`]). Which path means what is
-//! `route`, who may do it `guard`, what comes out `render` and `metrics`.
+//! itself (`net::http`), the queue state (asked for through [`Node`], in the user's name, so that it
+//! is the engine that says what they may do). Which path means what is `route`, who comes in at all
+//! `guard`, what comes out `render` and `metrics`.
 
 mod guard;
 mod metrics;
 mod path;
 mod perform;
+mod permissions;
 mod process;
 mod render;
 mod route;
@@ -21,6 +23,7 @@ use bytes::Bytes;
 use config::{Durability, Settings};
 use model::{Reply, Request as Ask};
 use net::http::{Request, Response};
+use replica::Actor;
 
 pub(crate) use metrics::{Latency, NodeStats};
 
@@ -28,8 +31,8 @@ use crate::login::Logins;
 
 /// The server behind this door.
 pub(crate) trait Node {
-    /// Asks one thing, in a virtual host when it needs one; always answers.
-    fn ask(&self, vhost: Option<Bytes>, request: Ask) -> impl Future<Output = Reply>;
+    /// Asks one thing in somebody's name, in a virtual host when it needs one; always answers.
+    fn ask(&self, actor: Actor, vhost: Option<Bytes>, request: Ask) -> impl Future<Output = Reply>;
     /// The counters of this moment.
     fn stats(&self) -> NodeStats;
 }
@@ -79,7 +82,7 @@ async fn answer<N: Node>(
             let is_loopback = peer.ip().to_canonical().is_loopback();
             let login = guard::login(request.headers(), is_loopback)?;
             let user = guard::enter(&state.node, login).await?;
-            guard::authorize(&user, &action)?;
+            guard::authorize(&user)?;
             perform::api(state, &user, action).await
         }
     }

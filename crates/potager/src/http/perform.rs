@@ -2,14 +2,15 @@
 //! Called by `handle` once the request is allowed.
 
 use bytes::Bytes;
-use model::{Admin, Cell, Reply, Request as Ask, Row};
+use model::{Admin, Cell, Reply, Request as Ask, Row, Tag};
 use net::http::{Response, StatusCode};
+use replica::Actor;
 use serde_json::{Value, json};
 
 use super::{
     HttpState, Node,
     guard::User,
-    metrics,
+    metrics, permissions,
     render::{self, Failure},
     route::{Action, Kind, Page, Query},
 };
@@ -41,7 +42,8 @@ pub(super) async fn page<N: Node>(
             render::text(StatusCode::OK, METRICS_TYPE, metrics::server(now, state.durability))
         }
         Page::DetailedMetrics => {
-            let rows = rows(state, Kind::Queues).await?;
+            // The page is for everybody who may reach the door, so the server itself asks.
+            let rows = rows_as(state, Actor::System, Kind::Queues).await?;
             render::text(StatusCode::OK, METRICS_TYPE, metrics::queues(&rows))
         }
         Page::Live => render::json(StatusCode::OK, &json!({ "status": "ok" })),
@@ -80,31 +82,39 @@ pub(super) async fn api<N: Node>(
             let row = vec![("name", name), ("tags", Cell::Text(user.tags.clone()))];
             Ok(render::json(StatusCode::OK, &render::row(Kind::Users, &row)))
         }
-        Action::Overview => Ok(render::json(StatusCode::OK, &overview(state))),
-        Action::List(query) => list(state, query).await,
+        Action::Overview => Ok(render::json(StatusCode::OK, &overview(state, user))),
+        Action::List(query) => list(state, user, query).await,
         Action::DeleteQueue { vhost, name, if_unused, if_empty } => {
             let request = Ask::DeleteQueue { name, if_unused, if_empty };
-            done(&state.node.ask(Some(vhost), request).await)
+            done(&state.node.ask(user.actor(), Some(vhost), request).await)
         }
         Action::PurgeQueue { vhost, name } => {
-            done(&state.node.ask(Some(vhost), Ask::PurgeQueue(name)).await)
+            done(&state.node.ask(user.actor(), Some(vhost), Ask::PurgeQueue(name)).await)
         }
-        Action::PutUser { name, password, tags } => put_user(state, name, password, tags).await,
-        Action::DeleteUser(name) => done(&admin(state, Admin::DeleteUser(name)).await),
-        Action::PutVhost(name) => put_vhost(state, name).await,
-        Action::DeleteVhost(name) => done(&admin(state, Admin::DeleteVhost(name)).await),
+        Action::PutUser { name, password, tags } => {
+            put_user(state, user, (name, password, tags)).await
+        }
+        Action::DeleteUser(name) => done(&admin(state, user, Admin::DeleteUser(name)).await),
+        Action::PutVhost(name) => put_vhost(state, user, name).await,
+        Action::DeleteVhost(name) => done(&admin(state, user, Admin::DeleteVhost(name)).await),
+        Action::Permissions(action) => permissions::perform(state, user, action).await,
     }
 }
 
-async fn admin<N: Node>(state: &HttpState<N>, request: Admin) -> Reply {
-    state.node.ask(None, Ask::Admin(Box::new(request))).await
+/// Asks for administration in the user's name.
+pub(super) async fn admin<N: Node>(state: &HttpState<N>, user: &User, request: Admin) -> Reply {
+    state.node.ask(user.actor(), None, Ask::Admin(Box::new(request))).await
 }
 
 fn done(reply: &Reply) -> Result<Response<Bytes>, Failure> {
     done_with(reply, StatusCode::NO_CONTENT)
 }
 
-fn done_with(reply: &Reply, status: StatusCode) -> Result<Response<Bytes>, Failure> {
+/// An empty response with this status, when it was done.
+///
+/// # Errors
+/// It was not.
+pub(super) fn done_with(reply: &Reply, status: StatusCode) -> Result<Response<Bytes>, Failure> {
     if let Reply::Done | Reply::Deleted { .. } = reply {
         return Ok(render::empty(status));
     }
@@ -120,19 +130,64 @@ fn odd(reply: &Reply) -> Failure {
     Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the server gave no fitting reply")
 }
 
-async fn rows<N: Node>(state: &HttpState<N>, kind: Kind) -> Result<Vec<Row>, Failure> {
-    let reply = admin(state, Admin::List(kind.listing())).await;
+/// What a listing shows to the user.
+///
+/// # Errors
+/// They may not see it.
+pub(super) async fn rows<N: Node>(
+    state: &HttpState<N>,
+    user: &User,
+    kind: Kind,
+) -> Result<Vec<Row>, Failure> {
+    rows_as(state, user.actor(), kind).await
+}
+
+async fn rows_as<N: Node>(
+    state: &HttpState<N>,
+    actor: Actor,
+    kind: Kind,
+) -> Result<Vec<Row>, Failure> {
+    let request = Ask::Admin(Box::new(Admin::List(kind.listing())));
+    let reply = state.node.ask(actor, None, request).await;
     if let Reply::Listing(rows) = reply { Ok(rows) } else { Err(odd(&reply)) }
 }
 
-fn is(row: &Row, column: &str, wanted: &[u8]) -> bool {
+/// Whether a row says this in that column.
+pub(super) fn is(row: &Row, column: &str, wanted: &[u8]) -> bool {
     row.iter().any(|(name, cell)| {
         *name == column && matches!(cell, Cell::Text(text) if text.as_ref() == wanted)
     })
 }
 
-async fn list<N: Node>(state: &HttpState<N>, query: Query) -> Result<Response<Bytes>, Failure> {
-    let mut rows = rows(state, query.of).await?;
+/// Refuses when a thing is named that the user cannot see: they are told apart only to whom
+/// everything is shown.
+///
+/// # Errors
+/// It is not there, or not for them.
+pub(super) async fn check_there<N: Node>(
+    state: &HttpState<N>,
+    user: &User,
+    kind: Kind,
+    name: Option<&Bytes>,
+) -> Result<(), Failure> {
+    let Some(name) = name else { return Ok(()) };
+    if rows(state, user, kind).await?.iter().any(|row| is(row, "name", name)) {
+        return Ok(());
+    }
+    if Tag::Monitoring.is_in(&user.tags) {
+        return Err(Failure::not_found());
+    }
+    let text = "User not authorised to access virtual host";
+    Err(Failure::new(StatusCode::UNAUTHORIZED, text))
+}
+
+async fn list<N: Node>(
+    state: &HttpState<N>,
+    user: &User,
+    query: Query,
+) -> Result<Response<Bytes>, Failure> {
+    check_there(state, user, Kind::Vhosts, query.vhost.as_ref()).await?;
+    let mut rows = rows(state, user, query.of).await?;
     if query.of == Kind::Connections {
         // Each question of this door is a session of its own; those are not clients.
         rows.retain(|row| !is(row, "protocol", b"http"));
@@ -165,20 +220,23 @@ async fn list<N: Node>(state: &HttpState<N>, query: Query) -> Result<Response<By
     Ok(render::json(StatusCode::OK, &body))
 }
 
-async fn put_vhost<N: Node>(state: &HttpState<N>, name: Bytes) -> Result<Response<Bytes>, Failure> {
-    let is_there = rows(state, Kind::Vhosts).await?.iter().any(|row| is(row, "name", &name));
+async fn put_vhost<N: Node>(
+    state: &HttpState<N>,
+    user: &User,
+    name: Bytes,
+) -> Result<Response<Bytes>, Failure> {
+    let is_there = rows(state, user, Kind::Vhosts).await?.iter().any(|row| is(row, "name", &name));
     let status = if is_there { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
-    done_with(&admin(state, Admin::PutVhost(name)).await, status)
+    done_with(&admin(state, user, Admin::PutVhost(name)).await, status)
 }
 
 /// Creates a user, or changes what is given: a new password keeps the tags.
 async fn put_user<N: Node>(
     state: &HttpState<N>,
-    name: Bytes,
-    password: Option<Bytes>,
-    tags: Option<Bytes>,
+    user: &User,
+    (name, password, tags): (Bytes, Option<Bytes>, Option<Bytes>),
 ) -> Result<Response<Bytes>, Failure> {
-    let rows = rows(state, Kind::Users).await?;
+    let rows = rows(state, user, Kind::Users).await?;
     let before = rows.iter().find(|row| is(row, "name", &name));
     let Some(password) = password else {
         let text = "password is missing; tags alone cannot be changed";
@@ -192,12 +250,12 @@ async fn put_user<N: Node>(
     let password_hash = hash.map_err(|text| Failure::bad_request(&text))?;
     let tags = tags.or(kept).unwrap_or_default();
     let status = if before.is_some() { StatusCode::NO_CONTENT } else { StatusCode::CREATED };
-    done_with(&admin(state, Admin::PutUser { name, password_hash, tags }).await, status)
+    done_with(&admin(state, user, Admin::PutUser { name, password_hash, tags }).await, status)
 }
 
-fn overview<N: Node>(state: &HttpState<N>) -> Value {
-    let now = state.node.stats();
-    json!({
+/// Figures of the whole server are for those who may see all of it.
+fn overview<N: Node>(state: &HttpState<N>, user: &User) -> Value {
+    let mut overview = json!({
         "product_name": "Potager",
         "product_version": VERSION,
         "management_version": VERSION,
@@ -206,6 +264,12 @@ fn overview<N: Node>(state: &HttpState<N>) -> Value {
         "node": "potager@localhost",
         "cluster_name": "potager",
         "durability": state.durability.word(),
+    });
+    if !Tag::Monitoring.is_in(&user.tags) {
+        return overview;
+    }
+    let now = state.node.stats();
+    let figures = json!({
         "object_totals": {
             "connections": now.connections,
             "channels": now.channels,
@@ -226,5 +290,9 @@ fn overview<N: Node>(state: &HttpState<N>) -> Value {
             "ack": now.acknowledged,
             "return_unroutable": now.returned,
         },
-    })
+    });
+    if let (Value::Object(all), Value::Object(figures)) = (&mut overview, figures) {
+        all.extend(figures);
+    }
+    overview
 }

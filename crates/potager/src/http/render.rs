@@ -57,6 +57,20 @@ impl Failure {
         let name = String::from_utf8_lossy;
         match refusal {
             Refusal::NotFound { .. } => Self::not_found(),
+            Refusal::NotPermitted { user, verb, noun, name: of, .. } => {
+                let (user, verb, noun) = (name(user), verb.word(), noun.word());
+                let text =
+                    format!("{verb} access to {noun} '{}' refused for user '{user}'", name(of));
+                Self::new(StatusCode::UNAUTHORIZED, &text)
+            }
+            Refusal::TagMissing(tag) => {
+                let text = format!("Not {} user", tag.word());
+                Self::new(StatusCode::UNAUTHORIZED, &text)
+            }
+            Refusal::InvalidPattern { pattern, reason } => {
+                let text = format!("'{}' is no regular expression: {reason}", name(pattern));
+                Self::bad_request(&text)
+            }
             Refusal::AccessRefused { reason } => Self::new(StatusCode::FORBIDDEN, reason),
             Refusal::Unavailable { reason } => Self::new(StatusCode::SERVICE_UNAVAILABLE, reason),
             Refusal::InUse { noun, name: of } => {
@@ -162,7 +176,7 @@ pub(super) fn row(kind: Kind, row: &Row) -> Value {
         }
         Kind::Connections => connection(&mut object),
         Kind::Consumers => consumer(&mut object),
-        Kind::Vhosts | Kind::Exchanges => {}
+        Kind::Vhosts | Kind::Exchanges | Kind::Permissions | Kind::TopicPermissions => {}
     }
     Value::Object(object)
 }

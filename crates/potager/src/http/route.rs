@@ -8,7 +8,7 @@ use model::{Listing, limits::NAME_BYTES_MAX};
 use net::http::{Method, Request, StatusCode};
 use serde_json::Value;
 
-use super::{path, render::Failure};
+use super::{path, permissions, render::Failure};
 
 /// Largest body: the same as `net::http` lets through.
 const BODY_BYTES_MAX: usize = net::http::BODY_BYTES_MAX;
@@ -81,6 +81,8 @@ pub(super) enum Action {
     PutVhost(Bytes),
     /// Remove a virtual host with everything in it.
     DeleteVhost(Bytes),
+    /// About permissions.
+    Permissions(permissions::Action),
 }
 
 /// A listing and what of it is wanted.
@@ -107,10 +109,12 @@ pub(super) enum Kind {
     Bindings,
     Connections,
     Consumers,
+    Permissions,
+    TopicPermissions,
 }
 
 impl Kind {
-    /// Its path below `/api`.
+    /// Paths below `/api` of those that `permissions` does not read.
     pub(super) const ALL: [(&'static str, Self); 7] = [
         ("users", Self::Users),
         ("vhosts", Self::Vhosts),
@@ -135,6 +139,8 @@ impl Kind {
             Self::Bindings => Listing::Bindings,
             Self::Connections => Listing::Connections,
             Self::Consumers => Listing::Consumers,
+            Self::Permissions => Listing::Permissions,
+            Self::TopicPermissions => Listing::TopicPermissions,
         }
     }
 
@@ -181,6 +187,9 @@ pub(super) fn route(request: &Request<Bytes>) -> Result<Plan, Failure> {
 }
 
 fn api(request: &Request<Bytes>, query: &str, words: &[&[u8]]) -> Result<Action, Failure> {
+    if let Some(action) = permissions::route(request.method(), words, request.body()) {
+        return action.map(Action::Permissions);
+    }
     match (request.method(), words) {
         (&Method::GET | &Method::HEAD, words) => read(query, words),
         (&Method::PUT, [b"users", name]) => put_user(named(name)?, request.body()),
@@ -241,7 +250,7 @@ fn allowed(words: &[&[u8]]) -> &'static str {
 }
 
 /// A name from a path: what the engine could not keep or a terminal could not show is refused.
-fn named(segment: &[u8]) -> Result<Bytes, Failure> {
+pub(super) fn named(segment: &[u8]) -> Result<Bytes, Failure> {
     let text = std::str::from_utf8(segment).ok();
     let is_name = |text: &str| {
         !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control)

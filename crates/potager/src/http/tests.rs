@@ -5,9 +5,11 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use config::Settings;
-use model::{Admin, Cell, Listing, Noun, Proof, Refusal, Reply, Request as Ask, Row};
+use model::{Admin, Cell, Listing, Noun, Proof, Refusal, Reply, Request as Ask, Row, Tag};
 use net::http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
+
+use replica::Actor;
 
 use super::{HttpState, Node, NodeStats, handle};
 
@@ -15,21 +17,26 @@ use super::{HttpState, Node, NodeStats, handle};
 const ADMIN: &str = "Basic YWRtaW46cHc=";
 const WATCH: &str = "Basic d2F0Y2g6cHc=";
 const NONE: &str = "Basic bm9uZTpwdw==";
+/// `manager:pw`.
+const MANAGER: &str = "Basic bWFuYWdlcjpwdw==";
 
 #[derive(Default)]
 struct Script {
     asked: RefCell<Vec<(Option<Bytes>, String)>>,
+    actors: RefCell<Vec<Actor>>,
     refusal: Option<Refusal>,
     stats: NodeStats,
 }
 
 impl Node for Script {
-    async fn ask(&self, vhost: Option<Bytes>, request: Ask) -> Reply {
+    async fn ask(&self, actor: Actor, vhost: Option<Bytes>, request: Ask) -> Reply {
+        self.actors.borrow_mut().push(actor);
         if let Ask::Authenticate(login) = &request {
             let is_known = login.proof == Proof::Password("pw".into()) && login.is_loopback;
             let tags: &[u8] = match login.user.as_ref() {
                 b"admin" => b"administrator",
                 b"watch" => b"monitoring",
+                b"manager" => b"management",
                 _ => b"",
             };
             let refused = || {
@@ -71,7 +78,7 @@ fn listing(of: Listing) -> Vec<Row> {
     };
     match of {
         Listing::Users => vec![vec![("name", text("admin")), ("tags", text("administrator,x"))]],
-        Listing::Vhosts => vec![vec![("name", text("/"))]],
+        Listing::Vhosts => vec![vec![("name", text("/"))], vec![("name", text("other"))]],
         Listing::Queues => vec![queue("a", "/", 3), queue("b", "/", 0), queue("a", "other", 7)],
         Listing::Bindings => {
             vec![vec![("vhost", text("/")), ("source", text("x")), ("routing_key", text(""))]]
@@ -91,6 +98,30 @@ fn listing(of: Listing) -> Vec<Row> {
             ("peer", text("192.0.2.1:5000")),
             ("channel", Cell::Number(3)),
         ]],
+        Listing::Permissions => {
+            let row = |user, vhost, configure| {
+                vec![
+                    ("user", text(user)),
+                    ("vhost", text(vhost)),
+                    ("configure", text(configure)),
+                    ("write", text(".*")),
+                    ("read", text("")),
+                ]
+            };
+            vec![row("admin", "/", "a"), row("admin", "other", "b"), row("watch", "/", "c")]
+        }
+        Listing::TopicPermissions => {
+            let row = |exchange| {
+                vec![
+                    ("user", text("admin")),
+                    ("vhost", text("/")),
+                    ("exchange", text(exchange)),
+                    ("write", text("^w")),
+                    ("read", text("^r")),
+                ]
+            };
+            vec![row("amq.topic"), row("t")]
+        }
         Listing::Exchanges => Vec::new(),
     }
 }
@@ -215,11 +246,99 @@ fn tags_decide_what_a_user_may_do() {
         call(method, path).header(header::AUTHORIZATION, login).status()
     };
     assert_eq!(as_user(Method::GET, "/api/queues", WATCH), 200);
-    assert_eq!(as_user(Method::DELETE, "/api/queues/%2f/a", WATCH), 401);
-    assert_eq!(as_user(Method::GET, "/api/queues", NONE), 401);
-    assert_eq!(as_user(Method::GET, "/api/whoami", NONE), 200);
-    let denied = call(Method::DELETE, "/api/users/x").header(header::AUTHORIZATION, WATCH);
+    for path in ["/api/queues", "/api/whoami", "/api/overview", "/api/permissions"] {
+        assert_eq!(as_user(Method::GET, path, NONE), 401, "{path}");
+    }
+    let denied = call(Method::DELETE, "/api/users/x").header(header::AUTHORIZATION, NONE);
     assert!(denied.asked().is_empty(), "nothing was asked of the engine");
+    // Everything else is the engine's to decide, so it must know in whose name it is asked.
+    let calls = [
+        (Method::GET, "/api/connections"),
+        (Method::PUT, "/api/vhosts/v"),
+        (Method::DELETE, "/api/users/x"),
+        (Method::DELETE, "/api/queues/%2f/a"),
+        (Method::DELETE, "/api/queues/%2f/a/contents"),
+    ];
+    for (method, path) in calls {
+        let (_, state) = call(method, path).header(header::AUTHORIZATION, WATCH).run();
+        let actors = state.node.actors.take();
+        assert_eq!(actors.first(), Some(&Actor::Stranger), "{path}: the login");
+        let others = actors.get(1..).unwrap_or_default();
+        assert!(!others.is_empty(), "{path}");
+        let watch = Actor::User("watch".into());
+        assert!(others.iter().all(|actor| *actor == watch), "{path}: {others:?}");
+    }
+    let refused = get("/api/users").refused(Refusal::TagMissing(Tag::Administrator)).run().0;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let body: Value = serde_json::from_slice(refused.body()).unwrap();
+    assert_eq!(body, json!({ "error": "not_authorized", "reason": "Not administrator user" }));
+}
+
+/// Promise: P17.
+#[test]
+fn permissions_read_and_change_as_in_the_management_api() {
+    let all = get("/api/permissions").json();
+    assert_eq!(all.as_array().unwrap().len(), 3);
+    let row = json!({
+        "user": "admin", "vhost": "other", "configure": "b", "write": ".*", "read": "",
+    });
+    assert_eq!(get("/api/permissions/other/admin").json(), row);
+    assert_eq!(get("/api/permissions/other/watch").status(), 404);
+    let users = |path: &str| get(path).json().as_array().unwrap().len();
+    assert_eq!(users("/api/users/admin/permissions"), 2);
+    assert_eq!(users("/api/vhosts/%2f/permissions"), 2);
+    assert_eq!(users("/api/topic-permissions/%2f/admin"), 2);
+    assert_eq!(get("/api/vhosts/none/permissions").status(), 404);
+    assert_eq!(get("/api/users/none/topic-permissions").status(), 404);
+
+    let put = |path: &str, body: &str| call(Method::PUT, path).body(body.to_owned());
+    let three = r#"{"configure":"^a","write":"","read":".*"}"#;
+    assert_eq!(put("/api/permissions/%2f/admin", three).status(), 204, "changed");
+    assert_eq!(put("/api/permissions/%2f/other", three).status(), 201, "made");
+    let (vhost, asked) = put("/api/permissions/v/u", three).asked().pop().unwrap();
+    assert_eq!(vhost, None);
+    let expected = "SetPermission { user: b\"u\", vhost: b\"v\", permission: Permission { \
+                    configure: b\"^a\", write: b\"\", read: b\".*\" } }";
+    assert!(asked.contains(expected), "{asked}");
+    for body in ["", "{}", "[]", r#"{"configure":"","write":""}"#, r#"{"configure":1}"#] {
+        assert_eq!(put("/api/permissions/%2f/admin", body).status(), 400, "{body}");
+    }
+    let topic = r#"{"exchange":"t","write":"^w","read":"^r"}"#;
+    assert_eq!(put("/api/topic-permissions/%2f/admin", topic).status(), 204);
+    assert_eq!(put("/api/topic-permissions/%2f/admin", three).status(), 400);
+    let delete = |path: &str| call(Method::DELETE, path).status();
+    assert_eq!(delete("/api/permissions/%2f/watch"), 204);
+    assert_eq!(delete("/api/permissions/other/watch"), 404);
+    assert_eq!(delete("/api/topic-permissions/%2f/admin"), 204);
+    assert_eq!(delete("/api/topic-permissions/%2f/admin/t"), 204);
+    for (method, path) in [
+        (Method::POST, "/api/permissions"),
+        (Method::PUT, "/api/users/admin/permissions"),
+        (Method::POST, "/api/permissions/%2f/admin"),
+    ] {
+        assert_eq!(call(method, path).status(), 405, "{path}");
+    }
+}
+
+#[test]
+fn an_expression_that_is_none_is_named() {
+    let (pattern, reason) = ("(".into(), "unclosed group".into());
+    let refused = get("/api/users").refused(Refusal::InvalidPattern { pattern, reason }).run().0;
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    let body: Value = serde_json::from_slice(refused.body()).unwrap();
+    assert_eq!(body["reason"], "'(' is no regular expression: unclosed group");
+}
+
+/// Somebody who may only manage hears nothing of other people's virtual hosts.
+#[test]
+fn a_vhost_that_one_may_not_see_and_one_that_is_not_there() {
+    let manager = |path| get(path).header(header::AUTHORIZATION, MANAGER).status();
+    assert_eq!(manager("/api/queues/%2f"), 200);
+    assert_eq!(manager("/api/queues/none"), 401);
+    assert_eq!(get("/api/queues/none").status(), 404);
+    let overview = get("/api/overview").header(header::AUTHORIZATION, MANAGER).json();
+    assert_eq!(overview.get("queue_totals"), None);
+    assert!(get("/api/overview").json().get("queue_totals").is_some());
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! [`Desk`]: asks the engine single questions, for the HTTP door and the server itself. Each
-//! question is a short session of its own, so that it waits for durability like everybody else.
+//! question is a short session of its own, in the name of whoever asks, so that it has their rights
+//! and waits for durability like everybody else.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use model::{Envelope, Output, Refusal, Reply, Request, SessionId, Ticket};
+use replica::Actor;
 use tokio::sync::Notify;
 use wire::{Close, Peer, Service};
 
@@ -37,19 +39,23 @@ impl Desk {
         Rc::clone(&self.server)
     }
 
-    /// Asks one thing, in a virtual host when it needs one. A storage fault ends the process, so
+    /// Asks one thing in somebody's name, in a virtual host when it needs one. A storage fault ends the process, so
     /// this always answers or dies with it.
-    pub(crate) async fn ask(&self, vhost: Option<Bytes>, request: Request) -> Reply {
+    pub(crate) async fn ask(&self, actor: Actor, vhost: Option<Bytes>, request: Request) -> Reply {
         let news = Rc::new(Notify::new());
         let bell = Rc::clone(&news);
         let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), door: "http" };
-        let session = self.server.open(peer, Rc::new(move || bell.notify_one()));
+        let is_stranger = actor == Actor::Stranger;
+        let session = self.server.open_as(actor, &peer, Rc::new(move || bell.notify_one()));
         let guard = SessionGuard { server: &self.server, session };
         let mut batch = Vec::with_capacity(3);
         if let Some(vhost) = vhost {
             batch.push(envelope(0, Ticket(0), Request::OpenVhost(vhost)));
         }
-        batch.push(envelope(CHANNEL, Ticket(0), Request::OpenChannel { is_strict: false }));
+        if !is_stranger {
+            let open = Request::OpenChannel { is_strict: false };
+            batch.push(envelope(CHANNEL, Ticket(0), open));
+        }
         batch.push(envelope(CHANNEL, QUESTION, request));
         self.server.submit(session, &mut batch);
         let reply = loop {

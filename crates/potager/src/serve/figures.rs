@@ -5,14 +5,20 @@ use std::future::Future;
 use bytes::Bytes;
 use journal::Latency;
 use model::{Reply, Request};
+use replica::Actor;
 use replica::Alarm;
 
 use super::Desk;
 use crate::http::{self, NodeStats};
 
 impl http::Node for Desk {
-    fn ask(&self, vhost: Option<Bytes>, request: Request) -> impl Future<Output = Reply> {
-        Self::ask(self, vhost, request)
+    fn ask(
+        &self,
+        actor: Actor,
+        vhost: Option<Bytes>,
+        request: Request,
+    ) -> impl Future<Output = Reply> {
+        Self::ask(self, actor, vhost, request)
     }
 
     fn stats(&self) -> NodeStats {

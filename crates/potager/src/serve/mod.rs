@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use config::{Durability, Identity, Settings};
-use model::{Admin, Request};
+use model::{Admin, Permission, Reply, Request};
 use net::{Door, Drive};
-use replica::Node;
+use replica::{Actor, Node};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 use wire::Peer;
@@ -77,12 +77,7 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<ExitCode>
         async move { server.turns().await }
     });
     if recovered.is_new && settings.guest.is_enabled {
-        let admin = Admin::PutUser {
-            name: Bytes::from_static(b"guest"),
-            password_hash: Bytes::from_static(GUEST_HASH.as_bytes()),
-            tags: Bytes::from_static(b"administrator"),
-        };
-        desk.ask(None, Request::Admin(Box::new(admin))).await;
+        make_guest(&desk).await;
     }
     let doors = Doors::open(&settings, &desk, files_max)?;
     watch::resources(&settings, &desk);
@@ -90,6 +85,26 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<ExitCode>
     crate::banner::print(&settings, &doors.addresses, started.elapsed());
     doors.announce(&settings)?;
     stop::run(server, turns, doors.open_counts).await
+}
+
+/// The user of unmodified clients, with every right in `/`. Both are asked in one turn, so that
+/// they are one write.
+async fn make_guest(desk: &Desk) {
+    let name = Bytes::from_static(b"guest");
+    let user = Admin::PutUser {
+        name: name.clone(),
+        password_hash: Bytes::from_static(GUEST_HASH.as_bytes()),
+        tags: Bytes::from_static(b"administrator"),
+    };
+    let (vhost, permission) = (Bytes::from_static(b"/"), Permission::full());
+    let right = Admin::SetPermission { user: name, vhost, permission };
+    let ask = |admin| desk.ask(Actor::System, None, Request::Admin(Box::new(admin)));
+    let (made, allowed) = tokio::join!(ask(user), ask(right));
+    for reply in [made, allowed] {
+        if let Reply::Refused(refusal) = reply {
+            tracing::error!(?refusal, "could not make the user guest");
+        }
+    }
 }
 
 /// A transaction is one block of the log, and a block stands in one segment.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use journal::Fault;
 use model::{Envelope, Millis, Output, SessionId};
 use net::Buffers;
-use replica::{Login, Node, SessionInfo};
+use replica::{Actor, Login, Node, SessionInfo};
 use tokio::sync::Notify;
 use wire::{Close, Peer, Service};
 
@@ -157,11 +157,19 @@ impl Server {
     }
 }
 
-impl Service for Server {
-    fn open(&self, peer: Peer, wake: Rc<dyn Fn()>) -> SessionId {
-        let peer_text = Bytes::from(peer.address.to_string());
-        let info = SessionInfo { peer: peer_text, door: peer.door };
+impl Server {
+    /// A session in somebody's name, whose login was good already.
+    pub(crate) fn open_as(&self, actor: Actor, peer: &Peer, wake: Rc<dyn Fn()>) -> SessionId {
+        let text = Bytes::from(peer.address.to_string());
+        let info = SessionInfo { peer: text, door: peer.door, actor };
         self.with(|node| node.open_session(info, wake)).unwrap_or(SessionId(u64::MAX))
+    }
+}
+
+impl Service for Server {
+    /// Who comes through a door is a stranger until they log in.
+    fn open(&self, peer: Peer, wake: Rc<dyn Fn()>) -> SessionId {
+        self.open_as(Actor::Stranger, &peer, wake)
     }
 
     fn submit(&self, session: SessionId, batch: &mut Vec<Envelope>) {

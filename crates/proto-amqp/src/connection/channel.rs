@@ -267,11 +267,10 @@ impl Connection {
     }
 }
 
-/// Asks for something that changes nothing, so that an answer of our own comes in its turn among
-/// the engine's, and not at all once the channel has failed.
+/// Lets an answer of our own come in its turn among the engine's, and not at all once the channel
+/// has failed.
 pub(super) fn in_turn(number: u16, ask: Ask, nowait: bool, out: &mut Outbox) {
-    let request = Request::LookupExchange(Bytes::from_static(b"amq.direct"));
-    out.submit(number, ticket::with_nowait(ask, nowait), request);
+    out.submit(number, ticket::with_nowait(ask, nowait), Request::Echo);
 }
 
 impl ReplyTo {

@@ -262,7 +262,7 @@ fn handshake_failure(refusal: &Refusal, vhost: &[u8], user: &[u8]) -> Failure {
         Refusal::NotFound { .. } => {
             Failure::new(Code::NotAllowed, format!("vhost {vhost} not found"))
         }
-        Refusal::AccessRefused { .. } => Failure::new(
+        Refusal::NotPermitted { .. } => Failure::new(
             Code::NotAllowed,
             format!("access to vhost '{vhost}' refused for user '{user}'"),
         ),

@@ -3,7 +3,7 @@
 //! Source of the texts: observed, `RabbitMQ` 3.10.8.
 
 use bytes::Bytes;
-use model::{Consume, ConsumerId, Delivery, MessageRef, Op, Reply, Request, Ticket};
+use model::{Consume, ConsumerId, Delivery, MessageRef, Op, Reply, Request, Tag, Ticket};
 use wire::Outbox;
 
 use super::{
@@ -232,7 +232,10 @@ impl Connection {
             Reply::Empty => {
                 Method::BasicGetEmpty { cluster_id: b"" }.put(&mut out.bytes, number);
             }
-            Reply::Authenticated { .. } => self.on_logged_in(out),
+            Reply::Authenticated { tags } => {
+                self.login.is_impersonator = Tag::Impersonator.is_in(&tags);
+                self.on_logged_in(out);
+            }
             Reply::Done => self.on_done(number, ask, data, out),
             Reply::Queue { .. } | Reply::Deleted { .. } | Reply::Listing(_) => {}
         }

@@ -308,7 +308,7 @@ impl Connection {
             return reply_to.hold(publish, bits, self.options.limits.commit_bytes_max);
         }
         if !map::is_plain(&publish.properties)
-            && map::read_properties(&mut publish, &self.login.user)?
+            && map::read_properties(&mut publish, self.login.claimable())?
         {
             let address = channel.reply_to.as_ref().and_then(|found| found.address.clone());
             let address =

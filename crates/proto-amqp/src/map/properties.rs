@@ -27,9 +27,9 @@ pub(crate) fn is_plain(bytes: &[u8]) -> bool {
 }
 
 /// Checks a message's property list, sets the message's options from it and strips what must not
-/// travel on. `user` is who is logged in. Says whether `reply-to` names the pseudo queue, which
-/// the caller replaces by a private address.
-pub(crate) fn read_properties(publish: &mut Publish, user: &[u8]) -> Result<bool, Failure> {
+/// travel on. `user` is the only name that `user-id` may say; `None` for any. Says whether
+/// `reply-to` names the pseudo queue, which the caller replaces by a private address.
+pub(crate) fn read_properties(publish: &mut Publish, user: Option<&[u8]>) -> Result<bool, Failure> {
     let list = Properties::parse(&publish.properties).map_err(|error| {
         Failure::new(Code::SyntaxError, format!("malformed properties: {error}"))
     })?;
@@ -38,7 +38,7 @@ pub(crate) fn read_properties(publish: &mut Publish, user: &[u8]) -> Result<bool
     if let Some(text) = list.get(Property::Expiration) {
         options.expiration_ms = Some(expiration_ms(text)?);
     }
-    if let Some(claimed) = list.get(Property::UserId)
+    if let (Some(claimed), Some(user)) = (list.get(Property::UserId), user)
         && claimed != user
     {
         return Err(precondition(format!(

@@ -28,6 +28,10 @@ pub(crate) fn refusal(refusal: &Refusal, vhost: &[u8]) -> Failure {
         Refusal::NotEmpty { queue } => {
             precondition(format!("queue '{}' in vhost '{vhost}' not empty", printable(queue)))
         }
+        Refusal::NotPermitted { user, noun, name, key, .. } => {
+            let text = not_permitted((*noun, name), key.as_deref(), &vhost, user);
+            Failure::new(Code::AccessRefused, text)
+        }
         Refusal::AccessRefused { reason } => Failure::new(Code::AccessRefused, reason.clone()),
         Refusal::ExclusiveConsumer { queue } => Failure::new(
             Code::AccessRefused,
@@ -46,6 +50,11 @@ pub(crate) fn refusal(refusal: &Refusal, vhost: &[u8]) -> Failure {
             precondition(format!("limit reached in vhost '{vhost}': {limit}"))
         }
         Refusal::Unavailable { reason } => precondition(*reason),
+        // Administration has no way in through this door.
+        Refusal::TagMissing(tag) => {
+            Failure::new(Code::AccessRefused, format!("the tag {} is missing", tag.word()))
+        }
+        Refusal::InvalidPattern { reason, .. } => precondition(reason.clone()),
         Refusal::NotOpen => Failure::new(Code::ChannelError, "expected 'channel.open'"),
     }
 }
@@ -58,6 +67,24 @@ fn locked(queue: &[u8], vhost: &str) -> Failure {
         printable(queue)
     );
     Failure::new(Code::ResourceLocked, text)
+}
+
+fn not_permitted(
+    (noun, name): (Noun, &[u8]),
+    key: Option<&[u8]>,
+    vhost: &str,
+    user: &[u8],
+) -> String {
+    let (name, user) = (printable(name), printable(user));
+    let object = match key {
+        Some(key) => {
+            let key = printable(key);
+            format!("topic '{key}' in exchange topic '{name}' in vhost '{vhost}'")
+        }
+        None if noun == Noun::Vhost => format!("vhost '{name}'"),
+        None => format!("{} '{name}' in vhost '{vhost}'", noun.word()),
+    };
+    format!("access to {object} refused for user '{user}'")
 }
 
 fn not_found(noun: Noun, name: &str, vhost: &str) -> Failure {

@@ -145,7 +145,7 @@ fn consumer_priorities_are_clamped_numbers() {
 
 fn read(properties: Bytes) -> Result<(Publish, bool), Failure> {
     let mut publish = Publish { properties, ..Publish::default() };
-    read_properties(&mut publish, b"guest").map(|is_reply| (publish, is_reply))
+    read_properties(&mut publish, Some(b"guest")).map(|is_reply| (publish, is_reply))
 }
 
 #[test]

@@ -63,6 +63,7 @@ const GUARDED: &[(&str, &[&str])] = &[
     ("prometheus-client", &["potager"]),
     ("rand", &["potager", "test"]),
     ("rcgen", &["potager", "test"]),
+    ("regex", &["engine"]),
     ("regex-lite", &["potager"]),
     ("rustix", &["journal", "net", "potager"]),
     ("rustls", &["net", "potager"]),
