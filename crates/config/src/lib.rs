@@ -8,6 +8,7 @@
 mod file;
 mod page;
 mod problem;
+mod reload;
 mod resolve;
 mod settings;
 mod table;
@@ -17,9 +18,11 @@ mod value;
 
 pub use page::{default_file, reference_page};
 pub use problem::{Place, Problem};
+pub use reload::{Changes, adopt};
 pub use resolve::{Origin, Resolution, Resolved, Sources, TextFile, resolve};
 pub use settings::{
-    Alarm, Amqp, Durability, Guest, Http, Identity, Journal, LogFormat, Logging, Settings,
+    Alarm, Amqp, Auth, ClientCertificates, ClientName, Durability, Guest, Http, Identity, Journal,
+    LogFormat, Logging, Settings, Tls, TlsListen, TlsMode,
 };
 pub use table::{SETTINGS, Setting};
 pub use value::{Kind, Value};

@@ -1,9 +1,17 @@
 //! [`Settings`]: the finished, checked values, passed explicitly to whoever needs them. Names,
 //! ranges, defaults and explanations stand in the table (`table.rs`), not here.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use model::Limits;
+
+/// Source: IANA's registry of port numbers, `amqps`.
+const AMQPS_PORT: u16 = 5671;
+/// As `RabbitMQ`'s management over TLS. Source: `RabbitMQ`, "Networking".
+const HTTPS_PORT: u16 = 15671;
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +26,10 @@ pub struct Settings {
     pub amqp: Amqp,
     /// The HTTP door.
     pub http: Http,
+    /// Encryption of both.
+    pub tls: Tls,
+    /// Logins.
+    pub auth: Auth,
     /// Limits shared by doors and engine.
     pub limits: Limits,
     /// The log on disk.
@@ -59,6 +71,8 @@ impl Durability {
 pub struct Amqp {
     /// `None`: closed.
     pub listen: Option<SocketAddr>,
+    /// The same over TLS; see [`Settings::amqps`].
+    pub tls_listen: TlsListen,
     /// Whom the server says it is.
     pub identity: Identity,
     /// Offered heartbeat in seconds; 0 is none.
@@ -84,6 +98,86 @@ pub enum Identity {
 pub struct Http {
     /// `None`: closed.
     pub listen: Option<SocketAddr>,
+    /// The same over TLS; see [`Settings::https`].
+    pub tls_listen: TlsListen,
+}
+
+/// Where a door listens for TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsListen {
+    /// Closed, or the standard port when certificates make themselves.
+    #[default]
+    Auto,
+    /// Closed.
+    Off,
+    /// Here.
+    At(SocketAddr),
+}
+
+/// Encryption.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Where the certificate comes from.
+    pub mode: TlsMode,
+    /// PEM, the server's own first.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM.
+    pub key_file: Option<PathBuf>,
+    /// PEM: authorities that sign clients.
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether clients of the AMQP door show certificates.
+    pub client_certificates: ClientCertificates,
+    /// What in a client's certificate is its user's name.
+    pub client_name: ClientName,
+    /// Only TLS 1.3; else 1.2 too.
+    pub is_newest_only: bool,
+}
+
+/// Where the server's certificate comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// There is none: doors with TLS stay closed.
+    Off,
+    /// From the files that are named.
+    #[default]
+    Files,
+    /// Made at the first start, with an authority of its own: for trials.
+    Auto,
+}
+
+/// Whether clients show certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They may.
+    Optional,
+    /// They must.
+    Required,
+}
+
+/// What in a client's certificate is its user's name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientName {
+    /// Common name.
+    #[default]
+    Cn,
+    /// First host name among the alternative names.
+    SanDns,
+    /// First e-mail address among them.
+    SanEmail,
+    /// First URI among them.
+    SanUri,
+    /// The whole subject.
+    Dn,
+}
+
+/// Logins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Passwords are taken without TLS from other machines too.
+    pub takes_plaintext_passwords: bool,
 }
 
 /// The log on disk.
@@ -145,17 +239,53 @@ impl Settings {
             ready_file: None,
             amqp: Amqp {
                 listen: None,
+                tls_listen: TlsListen::Off,
                 identity: Identity::Potager,
                 heartbeat_s: 0,
                 frame_bytes_max: 0,
                 channels_max: 0,
             },
-            http: Http { listen: None },
+            http: Http { listen: None, tls_listen: TlsListen::Off },
+            tls: Tls::default(),
+            auth: Auth { takes_plaintext_passwords: true },
             limits: Limits::default(),
             log: Journal { segment_bytes: 0, segments_max: 0, cache_bytes: 0, checkpoint_bytes: 0 },
             alarm: Alarm { disk_free_bytes_min: 0, memory_bytes_max: 0 },
             logging: Logging { format: LogFormat::Auto, level: String::new() },
             guest: Guest { is_enabled: false },
+        }
+    }
+}
+
+impl Settings {
+    /// Where AMQP over TLS listens.
+    #[must_use]
+    pub fn amqps(&self) -> Option<SocketAddr> {
+        self.tls_address(self.amqp.tls_listen, self.amqp.listen, AMQPS_PORT)
+    }
+
+    /// Where HTTP over TLS listens.
+    #[must_use]
+    pub fn https(&self) -> Option<SocketAddr> {
+        self.tls_address(self.http.tls_listen, self.http.listen, HTTPS_PORT)
+    }
+
+    /// Beside the plain door unless an address is given.
+    fn tls_address(
+        &self,
+        wanted: TlsListen,
+        plain: Option<SocketAddr>,
+        port: u16,
+    ) -> Option<SocketAddr> {
+        match (wanted, self.tls.mode) {
+            (_, TlsMode::Off)
+            | (TlsListen::Off, TlsMode::Files | TlsMode::Auto)
+            | (TlsListen::Auto, TlsMode::Files) => None,
+            (TlsListen::At(address), TlsMode::Files | TlsMode::Auto) => Some(address),
+            (TlsListen::Auto, TlsMode::Auto) => {
+                let ip = plain.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |plain| plain.ip());
+                Some(SocketAddr::new(ip, port))
+            }
         }
     }
 }

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use crate::{
     Kind, Settings, Value,
-    settings::{Durability, Identity, LogFormat},
+    settings::{
+        ClientCertificates, ClientName, Durability, Identity, LogFormat, TlsListen, TlsMode,
+    },
 };
 
 /// One setting.
@@ -62,6 +64,12 @@ impl Setting {
         self.flag = Some(flag);
         self
     }
+
+    /// It takes effect while the server runs.
+    const fn live(mut self) -> Self {
+        self.is_reloadable = true;
+        self
+    }
 }
 
 /// All settings; those of one section stand together.
@@ -88,7 +96,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::OptionalPath,
         "",
         "File written once all doors listen: JSON, door to address.",
-        |s, v| path(v).map(|path| s.ready_file = Some(path).filter(|p| !p.as_os_str().is_empty())),
+        |s, v| path(v).map(|path| s.ready_file = some(path)),
     )
     .flag("ready-file"),
     plain(
@@ -100,33 +108,45 @@ pub const SETTINGS: &[Setting] = &[
     )
     .flag("amqp"),
     plain(
+        "amqp.tls_listen",
+        Kind::TlsListen,
+        "auto",
+        "Address of the AMQP door over TLS; auto: port 5671 when tls.mode is auto, else closed.",
+        |s, v| tls_listen(v, &mut s.amqp.tls_listen),
+    )
+    .flag("amqps"),
+    plain(
         "amqp.identity",
         Kind::Choice(&["potager", "rabbitmq"]),
         "potager",
         "Product announced to AMQP clients; rabbitmq is for clients that refuse anything else.",
         |s, v| identity(v).map(|word| s.amqp.identity = word),
-    ),
+    )
+    .live(),
     plain(
         "amqp.heartbeat_s",
         Kind::Number { min: 0, max: 65_535 },
         "60",
         "Heartbeat offered to clients, in seconds; 0 offers none.",
         |s, v| v.number().map(|n| s.amqp.heartbeat_s = n),
-    ),
+    )
+    .live(),
     plain(
         "amqp.frame_bytes_max",
         Kind::Bytes { min: 4 * KIB, max: 16 * MIB },
         "128 KiB",
         "Largest AMQP frame after login.",
         |s, v| v.number().map(|n| s.amqp.frame_bytes_max = n),
-    ),
+    )
+    .live(),
     plain(
         "amqp.channels_max",
         Kind::Number { min: 1, max: 65_535 },
         "2047",
         "Channels of one AMQP connection.",
         |s, v| v.number().map(|n| s.amqp.channels_max = n),
-    ),
+    )
+    .live(),
     plain(
         "http.listen",
         Kind::Listen,
@@ -135,6 +155,81 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| listen(v, &mut s.http.listen),
     )
     .flag("http"),
+    plain(
+        "http.tls_listen",
+        Kind::TlsListen,
+        "auto",
+        "Address of the HTTP door over TLS; auto: port 15671 when tls.mode is auto, else closed.",
+        |s, v| tls_listen(v, &mut s.http.tls_listen),
+    )
+    .flag("https"),
+    plain(
+        "tls.mode",
+        Kind::Choice(&["off", "files", "auto"]),
+        "files",
+        "Where the server's certificate comes from: none (off: no TLS), the files named below \
+         (files), or made at the first start with an authority of its own (auto: for trials).",
+        |s, v| tls_mode(v).map(|mode| s.tls.mode = mode),
+    )
+    .flag("tls"),
+    plain(
+        "tls.certificate_file",
+        Kind::OptionalPath,
+        "",
+        "PEM file: the server's certificate, then those between it and its authority.",
+        |s, v| path(v).map(|path| s.tls.certificate_file = some(path)),
+    )
+    .live(),
+    plain(
+        "tls.key_file",
+        Kind::OptionalPath,
+        "",
+        "PEM file: the private key of the certificate, without a password.",
+        |s, v| path(v).map(|path| s.tls.key_file = some(path)),
+    )
+    .live(),
+    plain(
+        "tls.client_ca_file",
+        Kind::OptionalPath,
+        "",
+        "PEM file: the authorities that sign clients' certificates.",
+        |s, v| path(v).map(|path| s.tls.client_ca_file = some(path)),
+    )
+    .live(),
+    plain(
+        "tls.client_certificates",
+        Kind::Choice(&["off", "optional", "required"]),
+        "off",
+        "Whether AMQP clients show a certificate; with optional and required the login mechanism \
+         EXTERNAL takes the user's name from it.",
+        |s, v| client_certificates(v).map(|word| s.tls.client_certificates = word),
+    )
+    .live(),
+    plain(
+        "tls.client_name",
+        Kind::Choice(&["cn", "san_dns", "san_email", "san_uri", "dn"]),
+        "cn",
+        "What in a client's certificate is the user's name: common name, first alternative name \
+         of a kind, or the whole subject.",
+        |s, v| client_name(v).map(|word| s.tls.client_name = word),
+    )
+    .live(),
+    plain(
+        "tls.version_min",
+        Kind::Choice(&["1.2", "1.3"]),
+        "1.2",
+        "Oldest version of TLS that is spoken.",
+        |s, v| word(v).map(|version| s.tls.is_newest_only = version == "1.3"),
+    )
+    .live(),
+    plain(
+        "auth.plaintext_passwords",
+        Kind::Choice(&["allow", "tls_only"]),
+        "allow",
+        "Whether AMQP clients on other machines may log in with a password without TLS.",
+        |s, v| word(v).map(|word| s.auth.takes_plaintext_passwords = word == "allow"),
+    )
+    .live(),
     plain(
         "limits.message_bytes_max",
         Kind::Bytes { min: KIB, max: 32 * MIB },
@@ -247,7 +342,8 @@ pub const SETTINGS: &[Setting] = &[
         "Publishing is held back when the process uses more memory; 0 means 60 % of the memory of \
          the machine or its control group.",
         |s, v| v.number().map(|n| s.alarm.memory_bytes_max = n),
-    ),
+    )
+    .live(),
     plain(
         "logging.format",
         Kind::Choice(&["auto", "text", "json"]),
@@ -264,7 +360,8 @@ pub const SETTINGS: &[Setting] = &[
          info,proto_amqp=debug.",
         |s, v| text(v).map(|level| s.logging.level = level),
     )
-    .flag("log-level"),
+    .flag("log-level")
+    .live(),
     plain(
         "guest.enabled",
         Kind::Flag,
@@ -278,12 +375,26 @@ fn path(value: &Value) -> Option<PathBuf> {
     if let Value::Path(path) = value { Some(path.clone()) } else { None }
 }
 
+/// An empty path is none.
+fn some(path: PathBuf) -> Option<PathBuf> {
+    Some(path).filter(|path| !path.as_os_str().is_empty())
+}
+
 fn listen(value: &Value, field: &mut Option<SocketAddr>) -> Option<()> {
     if let Value::Listen(address) = value {
         *field = *address;
         return Some(());
     }
     None
+}
+
+fn tls_listen(value: &Value, field: &mut TlsListen) -> Option<()> {
+    *field = if let Value::Listen(address) = value {
+        address.map_or(TlsListen::Off, TlsListen::At)
+    } else {
+        word(value).filter(|word| *word == "auto").map(|_| TlsListen::Auto)?
+    };
+    Some(())
 }
 
 fn word(value: &Value) -> Option<&'static str> {
@@ -307,6 +418,35 @@ fn identity(value: &Value) -> Option<Identity> {
     match word(value)? {
         "potager" => Some(Identity::Potager),
         "rabbitmq" => Some(Identity::RabbitMq),
+        _ => None,
+    }
+}
+
+fn tls_mode(value: &Value) -> Option<TlsMode> {
+    match word(value)? {
+        "off" => Some(TlsMode::Off),
+        "files" => Some(TlsMode::Files),
+        "auto" => Some(TlsMode::Auto),
+        _ => None,
+    }
+}
+
+fn client_certificates(value: &Value) -> Option<ClientCertificates> {
+    match word(value)? {
+        "off" => Some(ClientCertificates::Off),
+        "optional" => Some(ClientCertificates::Optional),
+        "required" => Some(ClientCertificates::Required),
+        _ => None,
+    }
+}
+
+fn client_name(value: &Value) -> Option<ClientName> {
+    match word(value)? {
+        "cn" => Some(ClientName::Cn),
+        "san_dns" => Some(ClientName::SanDns),
+        "san_email" => Some(ClientName::SanEmail),
+        "san_uri" => Some(ClientName::SanUri),
+        "dn" => Some(ClientName::Dn),
         _ => None,
     }
 }

@@ -255,3 +255,41 @@ fn the_reference_page_is_current() {
     let found = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(found == reference_page(), "run `UPDATE=1 cargo test -p config` and commit the page");
 }
+
+#[test]
+fn tls_opens_beside_the_plain_doors_unless_told_otherwise() {
+    let doors = |pairs: &[(&str, &str)]| {
+        let flags = pairs.iter().map(|(key, text)| pair(key, text)).collect();
+        let settings = resolve(&Sources { flags, ..Sources::default() }).unwrap().settings;
+        let text = |at: Option<std::net::SocketAddr>| at.map(|at| at.to_string());
+        (text(settings.amqps()), text(settings.https()))
+    };
+    let at = |text: &str| Some(text.to_owned());
+    assert_eq!(doors(&[]), (None, None));
+    assert_eq!(doors(&[("tls.mode", "auto")]), (at("127.0.0.1:5671"), at("127.0.0.1:15671")));
+    assert_eq!(
+        doors(&[("tls.mode", "auto"), ("amqp.listen", "0.0.0.0:1"), ("http.tls_listen", "off")]),
+        (at("0.0.0.0:5671"), None),
+    );
+    let given = ("amqp.tls_listen", "10.0.0.1:7");
+    assert_eq!(doors(&[given]), (at("10.0.0.1:7"), None));
+    assert_eq!(doors(&[given, ("amqp.listen", "off")]), (at("10.0.0.1:7"), None));
+    assert_eq!(doors(&[given, ("tls.mode", "off")]), (None, None));
+}
+
+#[test]
+fn a_running_server_takes_over_what_it_can_and_names_the_rest() {
+    let mut running = from_file("[amqp]\nheartbeat_s = 10\n").unwrap();
+    let next =
+        from_file("data_dir = \"/elsewhere\"\n[amqp]\nheartbeat_s = 20\n[tls]\nkey_file = \"k\"\n");
+    let changes = adopt(&mut running, &next.unwrap());
+    assert_eq!(changes.applied, ["amqp.heartbeat_s", "tls.key_file"]);
+    assert_eq!(changes.waiting, ["data_dir"]);
+    assert_eq!(running.settings.amqp.heartbeat_s, 20);
+    assert_eq!(running.settings.tls.key_file, Some("k".into()));
+    assert_eq!(running.settings.data_dir, Settings::default().data_dir);
+    let back = adopt(&mut running, &from_file("").unwrap());
+    assert_eq!(back.applied, ["amqp.heartbeat_s", "tls.key_file"], "a line taken out is a change");
+    assert_eq!(back.waiting, Vec::<&str>::new());
+    assert_eq!(running.settings, Settings::default());
+}

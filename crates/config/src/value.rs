@@ -17,6 +17,8 @@ pub enum Kind {
     OptionalPath,
     /// `IP:PORT`, `localhost:PORT` or `off`.
     Listen,
+    /// As `Listen`, or `auto`.
+    TlsListen,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A whole number within bounds.
@@ -44,9 +46,9 @@ pub enum Kind {
 pub enum Value {
     /// Of `Path` and `OptionalPath`; empty is none.
     Path(PathBuf),
-    /// Of `Listen`; `None` is `off`.
+    /// Of `Listen` and `TlsListen`; `None` is `off`.
     Listen(Option<SocketAddr>),
-    /// Of `Choice`.
+    /// Of `Choice`, and `auto` of `TlsListen`.
     Word(&'static str),
     /// Of `Number`.
     Number(u64),
@@ -58,6 +60,8 @@ pub enum Value {
     Text(String),
 }
 
+/// The address that another setting decides.
+const AUTO: &str = "auto";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
@@ -69,6 +73,7 @@ impl Kind {
             Self::Path => "a path".into(),
             Self::OptionalPath => "a path, or nothing".into(),
             Self::Listen => "IP:PORT, or off".into(),
+            Self::TlsListen => "IP:PORT, off, or auto".into(),
             Self::Choice(words) => words.join(" or "),
             Self::Number { min, max } => format!("a whole number, {min} to {max}"),
             Self::Bytes { min, max } => {
@@ -84,7 +89,7 @@ impl Kind {
     pub const fn placeholder(&self) -> &'static str {
         match *self {
             Self::Path | Self::OptionalPath => "PATH",
-            Self::Listen => "ADDR|off",
+            Self::Listen | Self::TlsListen => "ADDR|off",
             Self::Choice(_) => "WORD",
             Self::Number { .. } => "NUMBER",
             Self::Bytes { .. } => "BYTES",
@@ -111,7 +116,8 @@ impl Kind {
         let read = match *self {
             Self::Path => (!text.is_empty()).then(|| Value::Path(text.into())),
             Self::OptionalPath => Some(Value::Path(text.into())),
-            Self::Listen => read_listen(text),
+            Self::TlsListen if text == AUTO => Some(Value::Word(AUTO)),
+            Self::Listen | Self::TlsListen => read_listen(text),
             Self::Choice(words) => words.iter().find(|word| **word == text).map(|w| Value::Word(w)),
             Self::Number { min, max } => {
                 text.parse().ok().filter(|n| (min..=max).contains(n)).map(Value::Number)

@@ -36,6 +36,10 @@ pub struct Options {
     pub handshake: Duration,
     /// How long a peer may take to answer our `connection.close`.
     pub goodbye: Duration,
+    /// Clients show certificates here: the mechanism EXTERNAL is offered.
+    pub asks_certificates: bool,
+    /// Passwords are taken from other machines too, not only from this one.
+    pub takes_remote_passwords: bool,
 }
 
 impl Default for Options {
@@ -50,6 +54,8 @@ impl Default for Options {
             limits: Limits::default(),
             handshake: Duration::from_secs(10),
             goodbye: Duration::from_secs(5),
+            asks_certificates: false,
+            takes_remote_passwords: true,
         }
     }
 }

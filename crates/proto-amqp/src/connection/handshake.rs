@@ -28,10 +28,30 @@ pub(super) const UNKNOWN_BYTES_MAX: u32 = 64 * 1024;
 ///
 /// Deviation(AMQP-014): the header of AMQP 0-8 is refused.
 const OLD_PROTOCOL_HEADER: [u8; 8] = *b"AMQP\x01\x01\0\x09";
-/// Login mechanisms, in the order of preference.
-const MECHANISMS: &[u8] = b"PLAIN AMQPLAIN";
 
 impl Connection {
+    /// The client has shown a certificate, and it names this user.
+    #[must_use]
+    pub fn with_certificate_name(mut self, name: Bytes) -> Self {
+        self.login.certificate_name = Some(name);
+        self
+    }
+
+    fn takes_passwords(&self) -> bool {
+        self.is_loopback || self.options.takes_remote_passwords
+    }
+
+    /// Login mechanisms, in the order of preference. What is not offered is not sent either: a
+    /// password stays with a client that may not send it here.
+    fn mechanisms(&self) -> &'static [u8] {
+        match (self.takes_passwords(), self.options.asks_certificates) {
+            (true, false) => b"PLAIN AMQPLAIN",
+            (true, true) => b"PLAIN AMQPLAIN EXTERNAL",
+            (false, true) => b"EXTERNAL",
+            (false, false) => b"",
+        }
+    }
+
     /// The first eight bytes.
     pub(super) fn on_protocol_header(
         &mut self,
@@ -50,7 +70,7 @@ impl Connection {
             version_major: 0,
             version_minor: 9,
             server_properties: &properties,
-            mechanisms: MECHANISMS,
+            mechanisms: self.mechanisms(),
             locales: b"en_US",
         };
         start.put(&mut out.bytes, 0);
@@ -134,30 +154,45 @@ impl Connection {
         self.login.hears_blocked = has(b"connection.blocked");
     }
 
-    /// Reads user and password; the engine decides.
+    /// Reads who it says it is, and why that should be believed; the engine decides.
+    ///
+    /// What a client sends with EXTERNAL is not looked at: the certificate says who it is.
+    /// Source: `RabbitMQ`, `rabbit_auth_mechanism_ssl.erl`.
     fn log_in(&mut self, mechanism: &[u8], response: &[u8], out: &mut Outbox) -> Result<(), Stop> {
-        let (known, credentials) = match mechanism {
+        let (known, said) = match mechanism {
             b"PLAIN" => ("PLAIN", plain(response)),
             b"AMQPLAIN" => ("AMQPLAIN", amqplain(response)),
+            b"EXTERNAL" if self.options.asks_certificates => {
+                self.login.mechanism = "EXTERNAL";
+                let Some(name) = self.login.certificate_name.clone() else {
+                    return Ok(self.on_login_refused(out)?);
+                };
+                self.ask_login(name, Proof::Certificate, out);
+                return Ok(());
+            }
             other => {
                 let text = format!("unknown login mechanism '{}'", map::printable(other));
                 return Err(Close::Violation(text).into());
             }
         };
-        let Some((user, password)) = credentials else {
+        self.login.mechanism = known;
+        let Some((user, password)) = said else {
             let text = format!("malformed login response for {known}");
             return Err(Close::Violation(text).into());
         };
-        self.login.user = map::name(user);
-        self.login.mechanism = known;
-        let credentials = Credentials {
-            user: self.login.user.clone(),
-            proof: Proof::Password(Bytes::copy_from_slice(password)),
-            is_loopback: self.is_loopback,
-        };
+        if !self.takes_passwords() {
+            return Ok(self.on_login_refused(out)?);
+        }
+        let proof = Proof::Password(Bytes::copy_from_slice(password));
+        self.ask_login(map::name(user), proof, out);
+        Ok(())
+    }
+
+    fn ask_login(&mut self, user: Bytes, proof: Proof, out: &mut Outbox) {
+        self.login.user = user.clone();
+        let credentials = Credentials { user, proof, is_loopback: self.is_loopback };
         out.submit(0, ticket::plain(Ask::Login), Request::Authenticate(credentials));
         self.phase = Phase::Login;
-        Ok(())
     }
 
     /// The login is good.

@@ -3,6 +3,7 @@
 #![allow(clippy::string_slice, reason = "transcripts are ASCII")]
 
 mod hostile;
+mod login;
 mod text;
 mod transcript;
 
