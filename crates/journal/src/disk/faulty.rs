@@ -117,13 +117,16 @@ impl FaultyDisk {
     }
 
     /// The disk as the next boot finds it. Seed 0 loses everything unsynced, seed 1 keeps it all,
-    /// others keep a random choice of sectors and a prefix of the directory changes.
+    /// others tear it, half of them by sectors and the rest by the other patterns.
     #[must_use]
     pub fn after_power_loss(&self, seed: u64) -> Self {
-        let tear = match seed {
-            0 => Tear::None,
-            1 => Tear::All,
-            _ => Tear::Sectors,
+        let tear = match (seed, seed % 6) {
+            (0, _) => Tear::None,
+            (1, _) => Tear::All,
+            (_, 0) => Tear::Prefix,
+            (_, 1) => Tear::Suffix,
+            (_, 2) => Tear::Writes,
+            (_, _) => Tear::Sectors,
         };
         self.after_tear(tear, seed)
     }
