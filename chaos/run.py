@@ -32,6 +32,11 @@ from rig.verdict import Skipped, Verdict  # noqa: E402
 PARTS = {
     "power": "power cuts under load, compared by id",
     "eio": "failing flushes, writes and renames",
+    "alarms": "disk full and memory short: publishers wait, the rest goes on",
+    "recovery": "ready within 5 s after kill -9 with a million messages",
+    "poison": "a message that kills its consumers ends among the dead letters",
+    "stop": "orderly stops lose no reply, and nobody can hold them up",
+    "storm": "ten thousand clients come back at once",
 }
 
 
