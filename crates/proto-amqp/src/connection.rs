@@ -61,8 +61,11 @@ enum Phase {
 
 /// What the client said of itself and of where it works.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one client")]
 struct Login {
     user: Bytes,
+    /// May publish in other users' names, as of the login.
+    is_impersonator: bool,
     vhost: Bytes,
     /// The user that the client's certificate names, if it showed one.
     certificate_name: Option<Bytes>,
@@ -74,6 +77,13 @@ struct Login {
     hears_cancel: bool,
     /// Client capability `connection.blocked`.
     hears_blocked: bool,
+}
+
+impl Login {
+    /// The only name that `user-id` of a message may say; `None` for any.
+    fn claimable(&self) -> Option<&[u8]> {
+        (!self.is_impersonator).then_some(&self.user)
+    }
 }
 
 /// What a handler says when it cannot go on.
