@@ -247,7 +247,8 @@ impl Engine {
         let Some(version) = version else {
             return Err(Damage::Snapshot("it is of a version this release does not know"));
         };
-        let state = read_state(&mut rest, version).ok_or(Damage::Snapshot("it is cut or malformed"))?;
+        let state =
+            read_state(&mut rest, version).ok_or(Damage::Snapshot("it is cut or malformed"))?;
         if rest != END {
             return Err(Damage::Snapshot("it does not end where it should"));
         }

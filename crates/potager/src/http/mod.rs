@@ -10,7 +10,6 @@ mod guard;
 mod metrics;
 mod path;
 mod perform;
-mod permissions;
 mod process;
 mod render;
 mod route;

@@ -1,6 +1,8 @@
 //! Plans carried out: what the node is asked for each, and which reply becomes which response.
 //! Called by `handle` once the request is allowed.
 
+mod permissions;
+
 use bytes::Bytes;
 use model::{Admin, Cell, Reply, Request as Ask, Row, Tag};
 use net::http::{Response, StatusCode};
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     HttpState, Node,
     guard::User,
-    metrics, permissions,
+    metrics,
     render::{self, Failure},
     route::{Action, Kind, Page, Query},
 };
@@ -102,7 +104,7 @@ pub(super) async fn api<N: Node>(
 }
 
 /// Asks for administration in the user's name.
-pub(super) async fn admin<N: Node>(state: &HttpState<N>, user: &User, request: Admin) -> Reply {
+async fn admin<N: Node>(state: &HttpState<N>, user: &User, request: Admin) -> Reply {
     state.node.ask(user.actor(), None, Ask::Admin(Box::new(request))).await
 }
 
@@ -114,7 +116,7 @@ fn done(reply: &Reply) -> Result<Response<Bytes>, Failure> {
 ///
 /// # Errors
 /// It was not.
-pub(super) fn done_with(reply: &Reply, status: StatusCode) -> Result<Response<Bytes>, Failure> {
+fn done_with(reply: &Reply, status: StatusCode) -> Result<Response<Bytes>, Failure> {
     if let Reply::Done | Reply::Deleted { .. } = reply {
         return Ok(render::empty(status));
     }
@@ -134,11 +136,7 @@ fn odd(reply: &Reply) -> Failure {
 ///
 /// # Errors
 /// They may not see it.
-pub(super) async fn rows<N: Node>(
-    state: &HttpState<N>,
-    user: &User,
-    kind: Kind,
-) -> Result<Vec<Row>, Failure> {
+async fn rows<N: Node>(state: &HttpState<N>, user: &User, kind: Kind) -> Result<Vec<Row>, Failure> {
     rows_as(state, user.actor(), kind).await
 }
 
@@ -153,7 +151,7 @@ async fn rows_as<N: Node>(
 }
 
 /// Whether a row says this in that column.
-pub(super) fn is(row: &Row, column: &str, wanted: &[u8]) -> bool {
+fn is(row: &Row, column: &str, wanted: &[u8]) -> bool {
     row.iter().any(|(name, cell)| {
         *name == column && matches!(cell, Cell::Text(text) if text.as_ref() == wanted)
     })
@@ -164,7 +162,7 @@ pub(super) fn is(row: &Row, column: &str, wanted: &[u8]) -> bool {
 ///
 /// # Errors
 /// It is not there, or not for them.
-pub(super) async fn check_there<N: Node>(
+async fn check_there<N: Node>(
     state: &HttpState<N>,
     user: &User,
     kind: Kind,

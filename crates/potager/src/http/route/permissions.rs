@@ -1,5 +1,4 @@
-//! Permissions over HTTP: paths, bodies, and what the node is asked for each. The rest of the
-//! management API is `route` and `perform`.
+//! Paths and bodies of permissions. What is done for them is `perform/permissions.rs`.
 //!
 //! | path below `/api` | methods |
 //! |---|---|
@@ -12,21 +11,15 @@
 //! Source: `RabbitMQ` 3.13, `rabbit_mgmt_wm_permission.erl` and its neighbours.
 
 use bytes::Bytes;
-use model::{Admin, Permission, Refusal, Reply, Row, TopicPermission};
-use net::http::{Method, Response, StatusCode};
+use model::{Permission, TopicPermission};
+use net::http::Method;
 use serde_json::Value;
 
-use super::{
-    HttpState, Node,
-    guard::User,
-    perform,
-    render::{self, Failure},
-    route::{Kind, named},
-};
+use super::{Failure, Kind, named};
 
 /// What is wanted of the permissions.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(in super::super) enum Action {
     /// Rows of one kind.
     List {
         of: Kind,
@@ -47,9 +40,9 @@ pub(super) enum Action {
 
 /// Whose permission, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) vhost: Bytes,
-    pub(super) user: Bytes,
+pub(in super::super) struct Place {
+    pub(in super::super) vhost: Bytes,
+    pub(in super::super) user: Bytes,
 }
 
 const ROW: &[u8] = b"permissions";
@@ -64,7 +57,7 @@ fn kind(word: &[u8]) -> Option<Kind> {
 }
 
 /// What a request means, when its path is one of permissions.
-pub(super) fn route(
+pub(in super::super) fn route(
     method: &Method,
     words: &[&[u8]],
     body: &[u8],
@@ -144,91 +137,4 @@ fn texts<const COUNT: usize>(body: &[u8], names: [&str; COUNT]) -> Result<[Bytes
         let text = body.get(name).and_then(Value::as_str).unwrap_or_default();
         Bytes::copy_from_slice(text.as_bytes())
     }))
-}
-
-/// Does it, in the user's name.
-///
-/// # Errors
-/// The node refused, or what was asked for is not there.
-pub(super) async fn perform<N: Node>(
-    state: &HttpState<N>,
-    by: &User,
-    action: Action,
-) -> Result<Response<Bytes>, Failure> {
-    let (of, place, admin) = match action {
-        Action::List { of, vhost, user } => {
-            return answer(state, by, of, (vhost.as_ref(), user.as_ref())).await;
-        }
-        Action::Set(Place { vhost, user }, permission) => {
-            let place = Place { vhost: vhost.clone(), user: user.clone() };
-            (Kind::Permissions, place, Admin::SetPermission { user, vhost, permission })
-        }
-        Action::SetTopic(Place { vhost, user }, exchange, permission) => {
-            let place = Place { vhost: vhost.clone(), user: user.clone() };
-            let admin = Admin::SetTopicPermission { user, vhost, exchange, permission };
-            (Kind::TopicPermissions, place, admin)
-        }
-        Action::Clear(place) => {
-            let Place { vhost, user } = place.clone();
-            (Kind::Permissions, place, Admin::ClearPermission { user, vhost })
-        }
-        Action::ClearTopic(place, exchange) => {
-            let Place { vhost, user } = place.clone();
-            let admin = Admin::ClearTopicPermission { user, vhost, exchange };
-            (Kind::TopicPermissions, place, admin)
-        }
-    };
-    let place = (Some(&place.vhost), Some(&place.user));
-    let is_there = !rows(state, by, of, place).await?.is_empty();
-    let is_set = matches!(admin, Admin::SetPermission { .. } | Admin::SetTopicPermission { .. });
-    if !is_set && !is_there {
-        return Err(Failure::not_found());
-    }
-    let reply = perform::admin(state, by, admin).await;
-    // As in the original, a name that leads nowhere is the request's fault here.
-    if let Reply::Refused(refusal) = &reply
-        && let Refusal::NotFound { noun, .. } = &**refusal
-    {
-        return Err(Failure::bad_request(&format!("{}_not_found", noun.word())));
-    }
-    let is_new = is_set && !is_there;
-    perform::done_with(&reply, if is_new { StatusCode::CREATED } else { StatusCode::NO_CONTENT })
-}
-
-async fn rows<N: Node>(
-    state: &HttpState<N>,
-    by: &User,
-    of: Kind,
-    (vhost, user): (Option<&Bytes>, Option<&Bytes>),
-) -> Result<Vec<Row>, Failure> {
-    let mut rows = perform::rows(state, by, of).await?;
-    rows.retain(|row| {
-        let fits = |column, wanted: Option<&Bytes>| {
-            wanted.is_none_or(|wanted| perform::is(row, column, wanted))
-        };
-        fits("vhost", vhost) && fits("user", user)
-    });
-    Ok(rows)
-}
-
-async fn answer<N: Node>(
-    state: &HttpState<N>,
-    by: &User,
-    of: Kind,
-    (vhost, user): (Option<&Bytes>, Option<&Bytes>),
-) -> Result<Response<Bytes>, Failure> {
-    let rows = rows(state, by, of, (vhost, user)).await?;
-    let shown: Vec<Value> = rows.iter().map(|row| render::row(of, row)).collect();
-    let is_one_place = vhost.is_some() && user.is_some();
-    if !is_one_place {
-        for (kind, name) in [(Kind::Users, user), (Kind::Vhosts, vhost)] {
-            perform::check_there(state, by, kind, name).await?;
-        }
-    }
-    let body = match (is_one_place, of, shown) {
-        (true, _, shown) if shown.is_empty() => return Err(Failure::not_found()),
-        (true, Kind::Permissions, shown) => shown.into_iter().next().unwrap_or_default(),
-        (_, _, shown) => Value::Array(shown),
-    };
-    Ok(render::json(StatusCode::OK, &body))
 }
