@@ -9,9 +9,7 @@ mod ledger;
 
 use bytes::Bytes;
 use engine::{Effects, Engine, Handout, Place, Push, Resume, SessionInfo};
-use model::{
-    Envelope, Limits, Log, Lsn, Millis, Reply, Request, SessionId, Stamp, Ticket,
-};
+use model::{Envelope, Limits, Log, Lsn, Millis, Reply, Request, SessionId, Stamp, Ticket};
 
 use crate::source::Source;
 use crate::tape::Tape;
@@ -157,8 +155,7 @@ impl World {
         self.reads.append(&mut out.reads);
         for login in out.logins.drain(..) {
             let is_ok = login.token % 2 == 0;
-            let what =
-                Resume::Verified { session: login.session, token: login.token, is_ok };
+            let what = Resume::Verified { session: login.session, token: login.token, is_ok };
             let at = self.stamp();
             let mut more = Effects::default();
             self.engine.resume(at, what, &mut self.tape, &mut more);

@@ -59,9 +59,10 @@ struct Needed<'a>(&'a Written);
 impl Needed<'_> {
     fn positions(&self, range: Range<Lsn>) -> impl Iterator<Item = (Lsn, u64)> {
         let newest = self.0.keys().rev().nth(30).copied().unwrap_or_default();
-        let within = self.0.range(range).filter(move |(lsn, (kind, _))| {
-            kind.is_multiple_of(8) || **lsn > newest
-        });
+        let within = self
+            .0
+            .range(range)
+            .filter(move |(lsn, (kind, _))| kind.is_multiple_of(8) || **lsn > newest);
         within.map(|(lsn, (_, payload))| (*lsn, payload.len() as u64 + 10))
     }
 }
@@ -82,7 +83,7 @@ impl Liveness for Needed<'_> {
 /// Appends groups, commits, makes checkpoints and survivors; a full log ends the story.
 fn write(source: &mut Source<'_>, disk: &FaultyDisk, written: &mut Written) {
     let (mut journal, _) = open(disk).expect("an empty disk");
-    for _ in 0..source.below(64) {
+    for _ in 0..source.below(28) {
         let (records, unit) = (1 + source.below(6), usize::from(source.u8()) * 24);
         for number in 0..records {
             let kind = u8::try_from(written.len() % 251).expect("below 251");

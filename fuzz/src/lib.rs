@@ -15,9 +15,9 @@ pub mod http_route;
 pub mod journal_open;
 pub mod message_record;
 pub mod properties;
+mod reseal;
 pub mod routing;
 pub mod sasl;
-mod reseal;
 mod source;
 mod tape;
 

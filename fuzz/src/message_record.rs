@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use engine::{Effects, Engine, Place, Push, SessionInfo};
 use model::{
-    Consume, ConsumerId, DeclareQueue, Envelope, Limits, Millis, Publish, PublishOptions, QueueSpec,
-    Request, SessionId, Stamp, Ticket,
+    Consume, ConsumerId, DeclareQueue, Envelope, Limits, Millis, Publish, PublishOptions,
+    QueueSpec, Request, SessionId, Stamp, Ticket,
 };
 
 use crate::source::Source;

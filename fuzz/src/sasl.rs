@@ -22,12 +22,8 @@ pub fn run(data: &[u8]) {
     };
     let response = source.rest();
     let mut input = BytesMut::from(&codec::PROTOCOL_HEADER[..]);
-    let start_ok = Method::ConnectionStartOk {
-        client_properties: b"",
-        mechanism,
-        response,
-        locale: b"en_US",
-    };
+    let start_ok =
+        Method::ConnectionStartOk { client_properties: b"", mechanism, response, locale: b"en_US" };
     start_ok.put(&mut input, 0);
     let now = Instant::now();
     let mut connection = Connection::new(Arc::new(Options::default()), true, 7, now);

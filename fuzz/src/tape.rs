@@ -29,9 +29,10 @@ impl Tape {
         }
         let kept = self.records.len();
         self.by_lsn.retain(|_, at| *at < kept);
-        self.next = self.records.last().map_or(Lsn::ZERO, |(lsn, _, _, payload)| {
-            lsn.plus(10 + payload.len() as u64)
-        });
+        self.next = self
+            .records
+            .last()
+            .map_or(Lsn::ZERO, |(lsn, _, _, payload)| lsn.plus(10 + payload.len() as u64));
         before - kept
     }
 
