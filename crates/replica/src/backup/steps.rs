@@ -34,6 +34,8 @@ pub struct Backup {
     head: Head,
     writer: Option<Writer>,
     stage: Stage,
+    /// Most records asked for at once.
+    records_max: usize,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,15 @@ enum Stage {
 
 impl Backup {
     pub(super) fn new(snapshot: Arc<Snapshot>, head: Head) -> Self {
-        Self { snapshot, head, writer: None, stage: Stage::Waiting { is_asked: false } }
+        let stage = Stage::Waiting { is_asked: false };
+        Self { snapshot, head, writer: None, stage, records_max: RECORDS_MAX }
+    }
+
+    /// Asks for at most so many records at once: simulations want much to happen in between.
+    #[must_use]
+    pub const fn in_slices_of(mut self, records: usize) -> Self {
+        self.records_max = records;
+        self
     }
 
     /// The position of the state.
@@ -81,7 +91,8 @@ impl Backup {
             (Stage::State(_), Some(_)) => self.write_state(&mut out),
             (Stage::Records { left, count, hash }, Some(writer)) => {
                 if let Some(answer) = answer {
-                    *count = put_records(&answer, left, writer, &mut out)?;
+                    *count =
+                        put_records(&answer, left, writer, &mut out)?.clamp(1, self.records_max);
                     return Ok(Step::Bytes(out));
                 }
                 let first = left.len().saturating_sub(*count);
@@ -113,7 +124,7 @@ impl Backup {
                 self.snapshot.live(&(Lsn::ZERO..self.head.lsn), &mut left);
                 left.reverse();
                 writer.state(&piece, out);
-                self.stage = Stage::Records { left, count: RECORDS_MAX, hash };
+                self.stage = Stage::Records { left, count: self.records_max, hash };
                 return;
             }
         }
@@ -144,5 +155,5 @@ fn put_records(
     writer.records(answer.records.iter().filter_map(|(_, record)| record), out);
     left.extend(answer.unread.iter().rev());
     let average = out.len() / answer.records.len().max(1);
-    Ok((STEP_BYTES / average.max(1)).clamp(1, RECORDS_MAX))
+    Ok(STEP_BYTES / average.max(1))
 }

@@ -8,6 +8,7 @@
     reason = "a test stops at the first thing it did not expect"
 )]
 
+mod backup;
 mod boundaries;
 mod durability;
 mod one_commit;
