@@ -5,7 +5,7 @@ mod consumers;
 
 use std::sync::Arc;
 
-use model::{ConsumerId, Log, Lsn, QueueId, Ticket};
+use model::{ConsumerId, Log, Lsn, Overflow, QueueId, Ticket};
 
 use crate::channel::{Channel, ConsumerKey, NO_CONSUMER, Sessions, Slot, Turn};
 use crate::dead_letter::{Graves, Reason};
@@ -240,8 +240,12 @@ impl Loss<'_> {
         }
     }
 
-    /// Drops heads while the queue is over a limit.
+    /// Drops heads while the queue is over a limit. A queue that refuses publishes said yes to all
+    /// that it has: what comes back to it may take it over its limit.
     fn trim(&mut self, queue: &mut Queue, holdings: &mut Holdings) {
+        if queue.spec.options.overflow != Overflow::DropHead {
+            return;
+        }
         for _ in 0..LOSSES_MAX {
             if queue.ready == 0 || !queue.is_over(0, 0) || !self.has_room(queue) {
                 break;

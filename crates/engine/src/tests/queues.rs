@@ -52,6 +52,24 @@ fn a_full_queue_may_reject_and_the_others_still_get_it() {
     world.check_recovery();
 }
 
+/// Promise: P1.
+#[test]
+fn a_queue_that_refuses_publishes_never_drops_what_comes_back() {
+    for overflow in [Overflow::RejectPublish, Overflow::RejectPublishDeadLetter] {
+        let mut world = World::new();
+        world.declare("q", limited(1, overflow));
+        world.consume(BOB, "q", 1);
+        for body in ["1", "2", "3"] {
+            world.put("q", body);
+        }
+        assert_eq!(world.bodies(), ["1", "2", "3"]);
+        world.close(BOB);
+        assert_eq!(world.ready("q"), 3, "{overflow:?}");
+        assert!(matches!(world.ask(ALICE, confirmed("q", "4")), Reply::Rejected));
+        world.check_recovery();
+    }
+}
+
 #[test]
 fn a_rejected_message_may_be_dead_lettered() {
     let mut world = World::new();
