@@ -37,6 +37,7 @@ PARTS = {
     "poison": "a message that kills its consumers ends among the dead letters",
     "stop": "orderly stops lose no reply, and nobody can hold them up",
     "storm": "ten thousand clients come back at once",
+    "timers": "a million delayed and expiring messages over two crashes",
 }
 
 

@@ -74,7 +74,9 @@ def storm(node: Node, counts, how: str, verdict: Verdict) -> None:
         began = time.monotonic()
         verdict.claim(node.stop() == 0, "the server stops in order with all of them connected")
         verdict.figure("stopped after, s", round(time.monotonic() - began, 2))
-    time.sleep(0.5)
+    deadline = time.monotonic() + PATIENCE_S
+    while total(counts) and time.monotonic() < deadline:
+        time.sleep(0.01)
     verdict.claim(total(counts) == 0, f"after {how} nobody is connected", total(counts))
     node.start()
     began = time.monotonic()

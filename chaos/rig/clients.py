@@ -234,7 +234,7 @@ class Worker(Consumer):
 
 
 def drained(port: int, queue: str, limit_s: float = 60.0) -> list[tuple[str, bool]]:
-    """Everything in a queue, in its order, as (id, redelivered); the queue is empty afterwards."""
+    """All that is ready in a queue now, in its order, as (id, redelivered)."""
     found: list[tuple[str, bool]] = []
     with connect(port) as link:
         channel = link.channel()
@@ -243,15 +243,14 @@ def drained(port: int, queue: str, limit_s: float = 60.0) -> list[tuple[str, boo
         deadline = time.monotonic() + limit_s
         if count:
             for method, _, message in channel.consume(queue, inactivity_timeout=0.2):
-                if method is None:
-                    if len(found) >= count:
-                        break
-                    if time.monotonic() > deadline:
-                        raise RuntimeError(f"{queue}: {len(found)} of {count} came, then none")
-                    continue
-                found.append((identity(message), method.redelivered))
-                if len(found) % 500 == 0 or len(found) >= count:
-                    channel.basic_ack(method.delivery_tag, multiple=True)
+                if method is not None:
+                    found.append((identity(message), method.redelivered))
+                    if len(found) % 500 == 0 or len(found) == count:
+                        channel.basic_ack(method.delivery_tag, multiple=True)
+                if len(found) == count:
+                    break
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"{queue}: {len(found)} of {count} came, then none")
             channel.cancel()
         channel.queue_declare(queue, passive=True)
     return found

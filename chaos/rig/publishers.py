@@ -31,6 +31,7 @@ class Publisher(threading.Thread):
         self.number = 0
         self.sent: list[str] = []
         self.confirmed: list[tuple[float, str]] = []
+        self.connected: list[float] = []
         self.blocked: list[float] = []
         self.unblocked: list[float] = []
         self.timeouts: list[float] = []
@@ -39,6 +40,7 @@ class Publisher(threading.Thread):
     def run(self) -> None:
         """Reconnect until told to stop."""
         while not self.told.is_set():
+            self.connected.append(time.monotonic())
             try:
                 self.connection()
             except ConnectionBlockedTimeout:
