@@ -416,13 +416,7 @@ impl Scan {
             let detail = "a block is gone although later ones are there";
             return Err(segment.handle.damaged(offset, end, detail));
         }
-        for later in segments.iter().skip(index + 1) {
-            let head = self.head(later, PAGE as u64)?;
-            if head.is_some_and(|(head, _)| head.stable > end) {
-                let detail = "blocks at the end are gone although a later segment goes on";
-                return Err(segment.handle.damaged(offset, end, detail));
-            }
-        }
+        self.check_later(segments.get(index..).unwrap_or_default(), offset, end)?;
         if self.floor.is_some_and(|floor| floor > end) {
             let detail = "the log ends before the checkpoint";
             return Err(segment.handle.damaged(offset, end, detail));
@@ -432,6 +426,29 @@ impl Scan {
                 file = %segment.handle.path.display(), offset, %end,
                 "cut an unfinished write off the end of the log"
             );
+        }
+        Ok(())
+    }
+
+    /// Looks at what stands behind the segment in which the log seems to end. The first of those
+    /// is searched whole: its own first block may be the one that is damaged.
+    fn check_later(
+        &mut self,
+        segments: &[Arc<Segment>],
+        offset: u64,
+        end: Lsn,
+    ) -> Result<(), Fault> {
+        let Some((last, later)) = segments.split_first() else { return Ok(()) };
+        for (nth, segment) in later.iter().enumerate() {
+            let head = self.head(segment, PAGE as u64)?;
+            if head.is_some_and(|(head, _)| head.stable > end) {
+                let detail = "blocks at the end are gone although a later segment goes on";
+                return Err(last.handle.damaged(offset, end, detail));
+            }
+            if nth == 0 && self.has_witness(segment, PAGE as u64, end)? {
+                let detail = "the first block is gone although later ones are there";
+                return Err(segment.handle.damaged(PAGE as u64, end, detail));
+            }
         }
         Ok(())
     }

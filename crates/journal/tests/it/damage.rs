@@ -10,7 +10,7 @@ use journal::disk::{Disk, FaultyDisk};
 use model::Lsn;
 
 use crate::owner::Owner;
-use crate::rig::{commit, fetch, open, options, payload, record, replay};
+use crate::rig::{Needed, commit, fetch, open, options, payload, record, replay};
 
 const PAGE: usize = 4096;
 
@@ -113,6 +113,39 @@ fn a_block_missing_in_the_middle_is_named() {
                 assert_eq!(last_good, appended[index * 2].0);
             }
             other => panic!("block {index} is missing, got {other:?}"),
+        }
+    }
+}
+
+/// Promise: P1, P11.
+#[test]
+fn a_damaged_first_block_of_a_segment_is_not_taken_for_a_torn_tail() {
+    let disk = FaultyDisk::new();
+    let (mut journal, _) = open(&disk).expect("open");
+    for number in 0..26 {
+        record(1, false, &payload(number, 5000), &mut journal).expect("append");
+        commit(&mut journal).expect("commit");
+        // Segments are prepared, but no checkpoint is written that would end beyond the damage.
+        journal.maintain(&Needed::default()).expect("maintain");
+        journal.run_pending();
+        journal.poll().expect("poll");
+    }
+    drop(journal);
+    let mut logs = disk.list(&options().dir).expect("list");
+    logs.sort();
+    for name in logs.iter().filter(|name| name.starts_with("log-")) {
+        let rotten = disk.fork();
+        let mut bytes = disk.bytes(&path(name)).expect("bytes");
+        if blocks(&bytes).len() < 2 {
+            continue;
+        }
+        bytes[PAGE + 20] ^= 1;
+        rotten.set_bytes(&path(name), bytes);
+        match open(&rotten) {
+            Err(Fault::Damaged { file, offset, .. }) => {
+                assert_eq!((file, offset), (path(name), PAGE as u64));
+            }
+            other => panic!("{name}: {other:?}"),
         }
     }
 }

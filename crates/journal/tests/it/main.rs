@@ -13,6 +13,7 @@
 mod basics;
 mod crashes;
 mod damage;
+mod every_bit;
 mod formats;
 mod owner;
 mod random;
