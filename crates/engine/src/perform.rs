@@ -249,6 +249,12 @@ impl State {
         }
     }
 
+    /// Whether a record or snapshot may put this queue there: neither number nor name is taken.
+    pub(crate) fn is_new_queue(&self, id: QueueId, vhost: VhostId, name: &[u8]) -> bool {
+        let known = self.vhost(vhost).and_then(|vhost| vhost.router.queue(name));
+        !id.is_volatile() && known.is_none() && !self.queues.contains_key(&id)
+    }
+
     /// Creates a queue whose name is new.
     pub(crate) fn put_queue(&mut self, id: QueueId, vhost: VhostId, name: Bytes, spec: QueueSpec) {
         if !id.is_volatile() {
@@ -382,6 +388,9 @@ impl State {
             let id = QueueId(record::take_u32(rest)?);
             let vhost = VhostId(record::take_u16(rest)?);
             let name = record::take_text(rest)?;
+            if !self.is_new_queue(id, vhost, &name) {
+                return None;
+            }
             self.put_queue(id, vhost, name, record::take_queue_spec(rest)?);
             return Some(());
         }

@@ -470,6 +470,9 @@ fn read_queue(rest: &mut &[u8], state: &mut State) -> Option<()> {
     let id = QueueId(record::take_u32(rest)?);
     let vhost = VhostId(record::take_u16(rest)?);
     let name = record::take_text(rest)?;
+    if !state.is_new_queue(id, vhost, &name) {
+        return None;
+    }
     state.put_queue(id, vhost, name, record::take_queue_spec(rest)?);
     for _ in 0..take_varint(rest)? {
         let level = record::take_u8(rest)?;

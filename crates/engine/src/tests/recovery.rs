@@ -174,3 +174,30 @@ fn records_nobody_wrote_are_refused_and_cost_little() {
     let endless_run = b"\x00\x00\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\x01";
     assert!(engine.replay(Lsn::ZERO, 2, endless_run).is_ok());
 }
+
+/// Found by the fuzz target `engine_snapshot`: names and numbers that are taken ended the process.
+#[test]
+fn a_queue_that_is_there_is_not_put_there_again() {
+    let declared = |id: u32, name: &str| {
+        let mut payload = id.to_le_bytes().to_vec();
+        payload.extend_from_slice(&[0, 0]);
+        record::put_text(&mut payload, name.as_bytes());
+        record::put_queue_spec(&mut payload, &durable(QueueOptions::default()));
+        payload
+    };
+    let mut engine = Engine::new(Limits::default());
+    let mut replay = |payload: &[u8]| engine.replay(Lsn::ZERO, record::QUEUE_DECLARED, payload);
+    assert!(replay(&declared(0, "q")).is_ok());
+    assert!(replay(&declared(1, "q")).is_err(), "the name is taken");
+    assert!(replay(&declared(0, "other")).is_err(), "the number is taken");
+    assert!(replay(&declared(u32::MAX, "volatile")).is_err(), "such a queue has no records");
+
+    let mut world = World::new();
+    world.durable("one");
+    world.durable("two");
+    let mut bytes = Vec::new();
+    world.engine.snapshot().write(&mut bytes).unwrap();
+    let at = bytes.windows(3).position(|window| window == b"two").unwrap();
+    bytes[at..at + 3].copy_from_slice(b"one");
+    assert!(Engine::restore(&bytes, Limits::default()).is_err());
+}
