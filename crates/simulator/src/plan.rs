@@ -1,0 +1,141 @@
+//! [`Plan`]: what one seed is about. Swarm testing: every seed turns on a random few of the fault
+//! kinds and a random mix of work, so that seeds differ and no fault drowns the others.
+//!
+//! Not here: doing any of it (`world`).
+
+use std::sync::Arc;
+
+use model::Limits;
+
+use crate::dice::Dice;
+use crate::fact::{Micros, Place};
+use crate::fault::Kind;
+use crate::garden::{Garden, Use};
+use crate::roles::{Consumer, Gardener, Gleaner, Habit, Manner, Publisher, Role};
+use crate::server::Setup;
+
+/// One second of virtual time.
+pub(crate) const SECOND: Micros = 1_000_000;
+
+/// See the module's head.
+pub(crate) struct Plan {
+    pub(crate) garden: Garden,
+    pub(crate) setup: Setup,
+    pub(crate) roles: Vec<Box<dyn Role>>,
+    /// Fault kinds of this seed.
+    pub(crate) faults: Vec<Kind>,
+    /// Mean time between faults.
+    pub(crate) fault_pause: Micros,
+    /// How long work and faults go on.
+    pub(crate) busy: Micros,
+    /// How long a flush takes.
+    pub(crate) flush: Micros,
+    /// How long a byte travels.
+    pub(crate) latency: Micros,
+    /// Bytes that fit between two ends.
+    pub(crate) window: usize,
+    pub(crate) heartbeat: Micros,
+    pub(crate) drift_ppm: i64,
+    /// Compares the disk with the node, so many times out of a hundred quiet moments.
+    pub(crate) compares: u64,
+}
+
+impl Plan {
+    /// Follows from the seed alone. `only`: nothing but these fault kinds.
+    pub(crate) fn new(dice: &mut Dice, only: Option<&[Kind]>) -> Self {
+        let garden = Garden::lay_out(dice);
+        let mut faults: Vec<Kind> = Vec::new();
+        // One seed in ten has none: the work itself must be right.
+        let share = if dice.chance(10) { 0 } else { dice.within(10..60) };
+        faults.extend(Kind::ALL.iter().copied().filter(|_| dice.chance(share)));
+        if let Some(only) = only {
+            faults = only.to_vec();
+        }
+        let roles = roles(&garden, dice);
+        let has_drift = faults.contains(&Kind::ClockDrift);
+        Self {
+            setup: setup(dice),
+            roles,
+            fault_pause: dice.within(SECOND / 4..8 * SECOND),
+            busy: dice.within(20 * SECOND..60 * SECOND),
+            flush: dice.within(50..8_000),
+            latency: dice.within(10..3_000),
+            window: usize::try_from(dice.within(2_048..65_536)).unwrap_or(8_192),
+            heartbeat: dice.within(2..12) * SECOND,
+            drift_ppm: if has_drift { dice.within(0..2_000).cast_signed() - 1_000 } else { 0 },
+            compares: dice.below(20),
+            garden,
+            faults,
+        }
+    }
+}
+
+/// Small sizes, so that segments roll, bodies grow cold and checkpoints happen all the time.
+fn setup(dice: &mut Dice) -> Setup {
+    let segment_bytes = 4096 * dice.within(16..64);
+    let journal = journal::Options {
+        dir: "/data".into(),
+        segment_bytes,
+        segments_max: u32::try_from(dice.within(4..10)).unwrap_or(6),
+        cache_bytes: usize::try_from(dice.below(256 * 1024)).unwrap_or(0),
+        checkpoint_bytes: dice.within(16 * 1024..512 * 1024),
+        free_bytes_min: 1 << 20,
+        pace_bytes: 4096 * dice.within(1..64),
+        seed: Some(dice.roll()),
+        ..journal::Options::default()
+    };
+    let limits = Limits {
+        message_bytes_max: 8 * 1024,
+        commit_bytes_max: 24 * 1024,
+        commit_ops_max: 64,
+        undelivered_bytes_max: u32::try_from(dice.within(1_024..64 * 1024)).unwrap_or(8_192),
+        ..Limits::default()
+    };
+    let door = proto_amqp::Options { limits, frame_max: 4096, ..proto_amqp::Options::default() };
+    Setup { journal, limits, door: Arc::new(door) }
+}
+
+fn roles(garden: &Garden, dice: &mut Dice) -> Vec<Box<dyn Role>> {
+    let mut roles: Vec<Box<dyn Role>> = vec![Box::new(Gardener::default())];
+    for route in &garden.routes {
+        for _ in 0..dice.within(1..3) {
+            let habit = Habit {
+                route: route.clone(),
+                has_confirms: dice.chance(75),
+                window: usize::try_from(dice.within(1..60)).unwrap_or(1),
+                pause: dice.within(20_000..SECOND),
+                burst: dice.within(1..8),
+                bytes_max: dice.within(1..2_500),
+            };
+            roles.push(Box::new(Publisher::new(habit)));
+        }
+    }
+    for place in garden.places() {
+        let Some(bed) = garden.get(place) else { continue };
+        let count = match bed.purpose {
+            Use::Input | Use::Outcome | Use::Next | Use::Churn => 0,
+            Use::Dead => dice.below(2),
+            _ => dice.within(1..4),
+        };
+        for _ in 0..count {
+            roles.push(Box::new(Consumer::new(manner(place, dice))));
+        }
+    }
+    roles.push(Box::new(Gleaner::default()));
+    roles
+}
+
+fn manner(place: Place, dice: &mut Dice) -> Manner {
+    let is_gentle = dice.chance(40);
+    let mut share = |most: u64| if is_gentle { 0 } else { dice.below(most) };
+    Manner {
+        place,
+        returns: share(30),
+        rejects: share(10),
+        multiples: share(40),
+        leaves: share(4),
+        cancels: share(4),
+        prefetch: u16::try_from(dice.within(1..40)).unwrap_or(1),
+        pause: dice.within(5_000..SECOND / 2),
+    }
+}

@@ -1,0 +1,36 @@
+//! [`Role`]: what a client wants. One file per role; each tells the facts that its part of the
+//! promises is judged by. Not here: connections (`link`), when a role has its turn (`clients`).
+
+mod consumer;
+mod gardener;
+mod gleaner;
+mod publisher;
+
+use proto_amqp::table::Method;
+
+pub(crate) use consumer::{Consumer, Manner};
+pub(crate) use gardener::Gardener;
+pub(crate) use gleaner::Gleaner;
+pub(crate) use publisher::{Habit, Publisher};
+
+use crate::io::{Io, Letter};
+
+/// What a client wants.
+pub(crate) trait Role {
+    /// The connection and its channel 1 are open.
+    fn opened(&mut self, io: &mut Io<'_>);
+    /// A method without content came, on a channel.
+    fn on_method(&mut self, io: &mut Io<'_>, channel: u16, method: &Method<'_>);
+    /// A whole message came.
+    fn on_letter(&mut self, _io: &mut Io<'_>, _from: (u16, &Method<'_>), _letter: &Letter) {}
+    /// The turn it asked for, or the stage changed.
+    fn on_turn(&mut self, io: &mut Io<'_>);
+    /// The connection broke.
+    fn lost(&mut self, _io: &mut Io<'_>) {}
+    /// The server answered the goodbye: everything asked for is done and durable.
+    fn parted(&mut self, _io: &mut Io<'_>) {}
+    /// In which stage it begins.
+    fn begins(&self) -> crate::io::Stage {
+        crate::io::Stage::Busy
+    }
+}
