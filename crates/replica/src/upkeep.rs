@@ -115,8 +115,17 @@ impl Node {
         self.log.journal.fetch(wanted, token)
     }
 
-    /// Sorts the answer of a fetch to whoever asked.
+    /// Sorts the answer of a fetch to whoever asked. What cannot be read ends the node, and for
+    /// good: the journal would go on, but a consumer must not wait for ever for what is damaged.
     pub(crate) fn take_fetched(&mut self, now: Millis, fetched: Fetched) -> Result<(), Fault> {
+        let sorted = self.sort_fetched(now, fetched);
+        if let Err(fault) = &sorted {
+            self.log.poison(fault.clone());
+        }
+        sorted
+    }
+
+    fn sort_fetched(&mut self, now: Millis, fetched: Fetched) -> Result<(), Fault> {
         if fetched.token & BACKUP_TOKEN == BACKUP_TOKEN {
             self.backups.fetched(fetched);
             return Ok(());

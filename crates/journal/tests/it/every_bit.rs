@@ -78,7 +78,8 @@ fn u32_at(bytes: &[u8], at: usize) -> usize {
 /// The bytes that mean something.
 pub(crate) fn used(path: &std::path::Path, bytes: &[u8]) -> Vec<Range<usize>> {
     // The head of a file; behind it follow filling, or data from the next page on.
-    let mut used = Vec::from([0..96]);
+    let head = 0..96;
+    let mut used = vec![head];
     match kind(path) {
         "log" => {
             for at in (PAGE..bytes.len()).step_by(PAGE) {

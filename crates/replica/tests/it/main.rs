@@ -11,6 +11,7 @@
 mod backup;
 mod boundaries;
 mod durability;
+mod faults;
 mod one_commit;
 mod recovery;
 mod rig;
