@@ -110,6 +110,11 @@ impl Engine {
         promote.put(&mut bytes);
         record::append(turn.log, record::PROMOTE, &bytes);
         self.state.promote(&promote);
+        for target in promote.targets.iter().chain(&volatile) {
+            if let Some(queue) = self.state.queues.get_mut(target) {
+                queue.promoted = turn.log.next_lsn();
+            }
+        }
         if let Some(head) = Head::read(payload).filter(|_| !volatile.is_empty()) {
             let stored = Stored::Memory(payload.into());
             let mut arrival = Arrival::new(stored, &head, payload.len());

@@ -27,6 +27,8 @@ struct Parcel {
     is_redelivered: bool,
     returns: Option<u32>,
     entry: Entry,
+    /// What its queue demands besides.
+    promoted: Lsn,
 }
 
 impl Parcel {
@@ -37,12 +39,13 @@ impl Parcel {
             is_redelivered: taken.is_redelivered,
             returns: queue.shown_returns(taken.entry.returns),
             entry: taken.entry,
+            promoted: queue.promoted,
         }
     }
 
-    /// When it may be shown: once its message is durable.
+    /// When it may be shown: once its message is durable, and in this queue for good.
     fn gate(&self) -> Lsn {
-        self.entry.stored.lsn().map_or(Lsn::ZERO, |lsn| lsn.plus(1))
+        self.entry.stored.lsn().map_or(Lsn::ZERO, |lsn| lsn.plus(1)).max(self.promoted)
     }
 
     fn handout(&self, channel: u16, tag: u64) -> Handout {

@@ -148,6 +148,18 @@ fn a_delayed_message_waits_and_is_not_copied() {
     assert_eq!(world.get("q").unwrap().body, "second");
 }
 
+/// Promise: P3.
+#[test]
+fn a_delayed_message_is_shown_only_once_its_coming_is_durable() {
+    let mut world = World::new();
+    delayed_exchange(&mut world);
+    world.send(ALICE, 1, delayed("late", 100));
+    world.consume(BOB, "q", 1);
+    world.tick(world.now + 200);
+    let seen = world.deliveries.last().unwrap();
+    assert_eq!((seen.body.as_str(), seen.gate), ("late", world.tape.next));
+}
+
 /// Promise: P8.
 #[test]
 fn a_delayed_message_survives_a_restart_and_goes_where_bindings_lead_then() {
