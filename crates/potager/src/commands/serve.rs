@@ -2,13 +2,13 @@
 
 use std::process::ExitCode;
 
-use crate::{cli::SettingArgs, logging};
+use crate::{cli::SettingArgs, logging, serve::Start};
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
   potager serve --data-dir /var/lib/potager --amqp 0.0.0.0:5672
 
-SIGTERM or Ctrl-C stops it in order, a second one at once.
+SIGTERM or Ctrl-C stops it in order, a second one at once; SIGHUP reads settings again.
 All settings: `potager config default`; those in force: `potager config explain`.";
 
 /// Arguments of `serve`.
@@ -20,7 +20,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let settings = args.settings.resolve()?.settings;
-    logging::start(&settings.logging)?;
-    crate::serve::run(settings)
+    let resolved = args.settings.resolve()?;
+    let set_levels = logging::start(&resolved.settings.logging)?;
+    let again = args.settings.clone();
+    crate::serve::run(Start { resolved, reread: Box::new(move || again.resolve()), set_levels })
 }

@@ -89,6 +89,8 @@ pub(crate) struct NodeStats {
     pub(crate) is_memory_alarm: bool,
     /// The server is about to end.
     pub(crate) is_stopping: bool,
+    /// Seconds until the certificate of the TLS doors ceases to hold; `None` without TLS.
+    pub(crate) certificate_expiry_s: Option<i64>,
 }
 
 /// A histogram over powers of two of a microsecond.
@@ -252,6 +254,12 @@ impl Collector for Server {
         }
         for number in self.gauges() {
             gauge(&mut encoder, number)?;
+        }
+        if let Some(seconds) = self.stats.certificate_expiry_s {
+            let name = "potager_tls_certificate_expiry_seconds";
+            let help = "Time until the server's certificate ends, negative once it has";
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(seconds).encode(metric)?;
         }
         self.flush(&mut encoder)?;
         self.process(&mut encoder)?;

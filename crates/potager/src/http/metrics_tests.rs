@@ -119,7 +119,8 @@ fn table(title: &str, text: &str) -> String {
 
 #[test]
 fn the_page_is_current() {
-    let server = server(NodeStats::default(), Durability::Fsync);
+    let stats = NodeStats { certificate_expiry_s: Some(1), ..NodeStats::default() };
+    let server = server(stats, Durability::Fsync);
     let detailed = queues(&[queue("a", 1)]);
     let (first, second) = (table("/metrics", &server), table("/metrics/detailed", &detailed));
     let page = format!("{PAGE_HEAD}{first}{second}");

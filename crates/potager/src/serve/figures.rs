@@ -1,6 +1,7 @@
 //! The counters of the running node in the shape the HTTP door shows them (`http::NodeStats`).
 
 use std::future::Future;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use journal::Latency;
@@ -24,7 +25,17 @@ impl http::Node for Desk {
     fn stats(&self) -> NodeStats {
         let mut stats = self.server().read(collect).unwrap_or_default();
         stats.is_stopping = self.server().is_stopping();
+        stats.certificate_expiry_s = self.server().certificate_ends.get().map(seconds_to);
         stats
+    }
+}
+
+/// Negative for a time that is over.
+fn seconds_to(end: SystemTime) -> i64 {
+    let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    match end.duration_since(SystemTime::now()) {
+        Ok(left) => whole(left),
+        Err(over) => whole(over.duration()).saturating_neg(),
     }
 }
 
@@ -67,6 +78,7 @@ fn collect(node: &replica::Node) -> NodeStats {
         is_disk_alarm: node.is_alarmed(Alarm::Disk),
         is_memory_alarm: node.is_alarmed(Alarm::Memory),
         is_stopping: false,
+        certificate_expiry_s: None,
     }
 }
 

@@ -2,16 +2,18 @@
 //!
 //! Lives here: assembling. Not here: settings (`config`), HTTP routes (`crate::http`), protocols.
 
+mod authority;
 mod desk;
+mod doors;
 mod figures;
 mod offline;
 mod random;
+mod reload;
 mod server;
 mod stop;
+mod tls;
 mod watch;
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,19 +21,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
-use config::{Durability, Identity, Settings};
+use config::{Durability, Resolved, Settings};
 use model::{Admin, Permission, Reply, Request};
-use net::{Door, Drive};
 use replica::{Actor, Node};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
-use wire::Peer;
 
 pub(crate) use desk::Desk;
 pub(crate) use offline::offline;
 use server::Server;
 
-use crate::http::{self, HttpState};
+use doors::Doors;
+use tls::Tls;
 
 /// The password hash of `guest`, whose password is no secret: it may log in from loopback only.
 const GUEST_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG90YWdlci1ndWVzdC0x$\
@@ -40,11 +41,21 @@ const GUEST_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$cG90YWdlci1ndWVzdC0x$\
 /// Room in a segment for what surrounds the bodies of a transaction.
 const GROUP_OVERHEAD: u64 = 8 << 20;
 
+/// What the server begins with, and how it hears of changes.
+pub(crate) struct Start {
+    /// The settings in force.
+    pub(crate) resolved: Resolved,
+    /// Reads them again, from the same places.
+    pub(crate) reread: Box<dyn Fn() -> anyhow::Result<Resolved>>,
+    /// Changes the log's levels.
+    pub(crate) set_levels: crate::logging::SetLevels,
+}
+
 /// Runs the server until it is told to stop or its storage fails.
 ///
 /// # Errors
-/// When it cannot start: the directory, an address, the ready file.
-pub(crate) fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+/// When it cannot start: the directory, an address, a certificate, the ready file.
+pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -53,13 +64,15 @@ pub(crate) fn run(settings: Settings) -> anyhow::Result<ExitCode> {
         .thread_keep_alive(Duration::from_secs(1))
         .build()
         .context("could not start the runtime")?;
-    let code = LocalSet::new().block_on(&runtime, serve(settings, started));
+    let code = LocalSet::new().block_on(&runtime, serve(start, started));
     runtime.shutdown_background();
     code
 }
 
-async fn serve(settings: Settings, started: Instant) -> anyhow::Result<ExitCode> {
+async fn serve(start: Start, started: Instant) -> anyhow::Result<ExitCode> {
+    let settings = start.resolved.settings.clone();
     check_sizes(&settings)?;
+    let tls = Tls::prepare(&settings)?;
     let files_max = watch::raise_file_limit();
     let bell = Arc::new(Notify::new());
     let (node, recovered) = open(&settings, &bell)?;
@@ -79,8 +92,10 @@ async fn serve(settings: Settings, started: Instant) -> anyhow::Result<ExitCode>
     if recovered.is_new && settings.guest.is_enabled {
         make_guest(&desk).await;
     }
-    let doors = Doors::open(&settings, &desk, files_max)?;
-    watch::resources(&settings, &desk);
+    let tls = tls.map(|keys| Rc::new(Tls::new(&settings, &keys, &server)));
+    let doors = Doors::open(&settings, &desk, tls.as_ref(), files_max)?;
+    let memory = watch::resources(&settings, &desk);
+    reload::run(start, doors.terms(), tls, memory)?;
     // The file comes last: who waits for it may rely on everything else.
     crate::banner::print(&settings, &doors.addresses, started.elapsed());
     doors.announce(&settings)?;
@@ -148,103 +163,4 @@ fn journal_options(settings: &Settings) -> journal::Options {
         free_bytes_min: settings.alarm.disk_free_bytes_min,
         ..journal::Options::default()
     }
-}
-
-/// The doors that listen.
-struct Doors {
-    /// Door name and bound address.
-    addresses: Vec<(&'static str, SocketAddr)>,
-    /// Open connections of each door that has to say goodbye.
-    open_counts: Vec<Rc<std::cell::Cell<usize>>>,
-}
-
-impl Doors {
-    fn open(settings: &Settings, desk: &Desk, files_max: usize) -> anyhow::Result<Self> {
-        let mut doors = Self { addresses: Vec::new(), open_counts: Vec::new() };
-        let connections_max = files_max.saturating_mul(8) / 10;
-        if let Some(address) = settings.amqp.listen {
-            let door = bind("amqp", "--amqp", address)?;
-            doors.addresses.push(("amqp", door.address()?));
-            doors.open_counts.push(door.open_count());
-            serve_amqp(settings, desk, door, connections_max)?;
-        }
-        if let Some(address) = settings.http.listen {
-            let door = bind("http", "--http", address)?;
-            doors.addresses.push(("http", door.address()?));
-            serve_http(settings, desk, door, connections_max);
-        }
-        Ok(doors)
-    }
-
-    /// Writes the ready file, whole or not at all.
-    fn announce(&self, settings: &Settings) -> anyhow::Result<()> {
-        let Some(path) = &settings.ready_file else { return Ok(()) };
-        let json: serde_json::Map<String, serde_json::Value> = self
-            .addresses
-            .iter()
-            .map(|(door, address)| ((*door).to_owned(), address.to_string().into()))
-            .collect();
-        write_whole(path, &serde_json::to_vec(&json)?)
-            .with_context(|| format!("could not write the ready file {}", path.display()))
-    }
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    std::fs::write(&temporary, bytes)?;
-    std::fs::rename(&temporary, path)
-}
-
-fn bind(door: &str, flag: &str, address: SocketAddr) -> anyhow::Result<Door> {
-    net::listen(address).with_context(|| {
-        format!(
-            "could not listen on {address} for {door}; another server may use the port: stop it, \
-             or choose another address with {flag}"
-        )
-    })
-}
-
-fn serve_amqp(
-    settings: &Settings,
-    desk: &Desk,
-    door: Door,
-    connections_max: usize,
-) -> anyhow::Result<()> {
-    let options = Arc::new(proto_amqp::Options {
-        identity: match settings.amqp.identity {
-            Identity::Potager => proto_amqp::Identity::Potager,
-            Identity::RabbitMq => proto_amqp::Identity::RabbitMq,
-        },
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        channel_max: settings.amqp.channels_max,
-        frame_max: settings.amqp.frame_bytes_max,
-        heartbeat_s: settings.amqp.heartbeat_s,
-        limits: settings.limits,
-        ..proto_amqp::Options::default()
-    });
-    let service = desk.server_rc();
-    let shared = Drive { buffers: Rc::clone(&service.buffers), service };
-    let nonce = std::cell::RefCell::new(random::source()?);
-    tokio::task::spawn_local(net::run(door, connections_max, move |stream, address, open| {
-        let is_loopback = address.ip().to_canonical().is_loopback();
-        let nonce = (*nonce.borrow_mut())();
-        let connection =
-            proto_amqp::Connection::new(Arc::clone(&options), is_loopback, nonce, Instant::now());
-        let peer = Peer { address, door: "amqp" };
-        net::drive(stream, connection, shared.clone(), (peer, open))
-    }));
-    Ok(())
-}
-
-fn serve_http(settings: &Settings, desk: &Desk, door: Door, connections_max: usize) {
-    let state = Rc::new(HttpState::new(desk.clone(), settings));
-    let handler = Rc::new(move |request, peer| http::handle(Rc::clone(&state), request, peer));
-    tokio::task::spawn_local(net::run(door, connections_max, move |stream, address, open| {
-        let work = net::http::serve(stream, address, Rc::clone(&handler));
-        async move {
-            let _open = open;
-            work.await;
-        }
-    }));
 }

@@ -26,6 +26,8 @@ pub(crate) struct Server {
     logins: Logins,
     /// The buffers of the thread's connections, given back when nothing happens.
     pub(crate) buffers: Rc<Buffers>,
+    /// When the certificate of the TLS doors ceases to hold.
+    pub(super) certificate_ends: Cell<Option<SystemTime>>,
 }
 
 /// How long nothing must happen before memory is given back.
@@ -46,6 +48,7 @@ impl Server {
             is_stopping: Cell::new(false),
             logins: Logins::new(),
             buffers: Rc::new(Buffers::new()),
+            certificate_ends: Cell::new(None),
         })
     }
 

@@ -1,6 +1,8 @@
 //! What the server watches about its own process: resident memory, and how many files it may
 //! open. The disk is measured by the journal, which is told here when to look.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use config::Settings;
@@ -25,17 +27,17 @@ pub(super) fn raise_file_limit() -> usize {
     now.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX / 2)
 }
 
-/// Raises and clears the alarms for as long as the server runs.
-pub(super) fn resources(settings: &Settings, desk: &Desk) {
-    let bytes_max = match settings.alarm.memory_bytes_max {
-        0 => memory_bytes().unwrap_or(u64::MAX / 100) / 100 * MEMORY_SHARE,
-        bytes => bytes,
-    };
-    let desk = desk.clone();
+/// Raises and clears the alarms for as long as the server runs. The cell that is returned is the
+/// setting `alarm.memory_bytes_max`; it may change.
+pub(super) fn resources(settings: &Settings, desk: &Desk) -> Rc<Cell<u64>> {
+    let share = memory_bytes().unwrap_or(u64::MAX / 100) / 100 * MEMORY_SHARE;
+    let setting = Rc::new(Cell::new(settings.alarm.memory_bytes_max));
+    let (desk, wanted) = (desk.clone(), Rc::clone(&setting));
     tokio::task::spawn_local(async move {
         let mut is_on = false;
         loop {
             tokio::time::sleep(INTERVAL).await;
+            let bytes_max = if wanted.get() == 0 { share } else { wanted.get() };
             // Hysteresis: clear a tenth below the mark, so that it does not flicker.
             let mark = if is_on { bytes_max / 10 * 9 } else { bytes_max };
             let is_short = resident_bytes().is_some_and(|bytes| bytes > mark);
@@ -48,6 +50,7 @@ pub(super) fn resources(settings: &Settings, desk: &Desk) {
             });
         }
     });
+    setting
 }
 
 /// Memory this process may use: the control group's limit or the machine's.
