@@ -104,6 +104,7 @@ impl Engine {
                 self.put_user(turn, asker, (name, user));
                 Ok(())
             }
+            Admin::SetTags { name, tags } => self.set_tags(turn, asker, (name, tags)),
             Admin::DeleteUser(name) => self.delete_user(turn, asker, &name),
             Admin::PutVhost(name) => self.put_vhost(turn, asker, &name),
             Admin::DeleteVhost(name) => self.delete_vhost(turn, asker, name),

@@ -121,6 +121,7 @@ fn step_needs(step: &Op) -> Needs<'_> {
 const fn admin_needs(admin: &Admin) -> Tag {
     match admin {
         Admin::PutUser { .. }
+        | Admin::SetTags { .. }
         | Admin::DeleteUser(_)
         | Admin::PutVhost(_)
         | Admin::DeleteVhost(_)

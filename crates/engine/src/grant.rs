@@ -31,6 +31,20 @@ impl Engine {
         turn.reply(asker, self.state.changed, Reply::Done);
     }
 
+    /// `Admin::SetTags`.
+    pub(crate) fn set_tags<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        (name, tags): (Bytes, Bytes),
+    ) -> Result<(), Refusal> {
+        self.check_user(&name)?;
+        let found = self.state.users.get(&name);
+        let hash = found.map(|user| user.hash.clone()).unwrap_or_default();
+        self.put_user(turn, asker, (name, User { hash, tags, is_unrestricted: false }));
+        Ok(())
+    }
+
     /// `Admin::DeleteUser`: their connections have to end.
     ///
     /// Source: `RabbitMQ` 3.13, `rabbit_connection_tracking_handler.erl`, `user_deleted`.

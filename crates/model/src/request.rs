@@ -209,6 +209,13 @@ pub enum Admin {
         /// Comma-separated tags, e.g. `administrator`.
         tags: Bytes,
     },
+    /// Change a user's tags; the password stays. `Done`.
+    SetTags {
+        /// User name.
+        name: Bytes,
+        /// Comma-separated.
+        tags: Bytes,
+    },
     /// Remove a user, their permissions and their connections. `Done`.
     DeleteUser(Bytes),
     /// Create a virtual host; a user who makes one has every right in it. `Done`.

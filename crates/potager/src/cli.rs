@@ -8,8 +8,8 @@ use config::{Resolved, SETTINGS, Sources, TextFile};
 
 use crate::{
     commands::{
-        bench, check_config, completions, config as config_command, demo, get, publish, queues,
-        serve, users, version, vhosts,
+        bench, check_config, completions, config as config_command, demo, get, permissions,
+        publish, queues, serve, users, version, vhosts,
     },
     exit::{self, Usage},
     output,
@@ -47,6 +47,9 @@ enum Command {
     /// Add, change, remove or list users
     #[command(after_help = users::EXAMPLE)]
     Users(users::Args),
+    /// Say what users may do in which virtual host
+    #[command(after_help = permissions::EXAMPLE)]
+    Permissions(permissions::Args),
     /// Add, remove or list virtual hosts
     #[command(after_help = vhosts::EXAMPLE)]
     Vhosts(vhosts::Args),
@@ -81,6 +84,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Get(args) => get::run(&args),
         Command::Queues(args) => queues::run(&args),
         Command::Users(args) => users::run(&args),
+        Command::Permissions(args) => permissions::run(&args),
         Command::Vhosts(args) => vhosts::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -191,7 +191,11 @@ fn queues_are_emptied_and_removed_only_when_it_is_said() {
 fn users_and_vhosts_of_a_running_server() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
-    good(&server.http(&["users", "add", "ann", "--tags", "monitoring"], "first\n"));
+    let added = server.http(&["users", "add", "ann", "--tags", "monitoring"], "first\n");
+    assert!(texts(&added).1.contains("permissions set ann"), "{added:?}");
+    let message = bad(&server.amqp_as("ann:first", &["get", "q"]));
+    assert!(message.contains("access to vhost '/' refused for user 'ann'"), "{message}");
+    good(&server.http(&["permissions", "set", "ann", ".*", ".*", ".*"], ""));
     good(&server.amqp_as("ann:first", &["publish", "--declare", "--queue", "q", "x"]));
     good(&server.http(&["users", "passwd", "ann"], "second\n"));
     let message = bad(&server.amqp_as("ann:first", &["get", "q"]));
@@ -219,7 +223,8 @@ fn users_of_a_stopped_server() {
     assert!(message.contains("data directory"), "a running server owns it: {message}");
     assert_eq!(server.stop(), 0);
 
-    good(&potager(&["users", "add", "root", "--tags", "administrator", "--data-dir", data], "pw"));
+    let root = ["users", "add", "root", "--full-access", "--tags", "administrator"];
+    good(&potager(&[&root[..], &["--data-dir", data]].concat(), "pw"));
     good(&potager(&["users", "passwd", "root", "--data-dir", data], "pw2"));
     good(&potager(&["users", "delete", "guest", "--data-dir", data], ""));
     good(&potager(&["vhosts", "add", "v", "--data-dir", data], ""));
@@ -234,6 +239,71 @@ fn users_of_a_stopped_server() {
     let login = ["--user", "root", "--user-password-file", file.to_str().unwrap()];
     let vhosts = good(&server.http(&[&["vhosts", "list", "--json"][..], &login].concat(), ""));
     assert!(vhosts.contains(r#"{"name":"v"}"#), "{vhosts}");
+}
+
+/// Promise: P17.
+#[test]
+fn permissions_are_set_shown_kept_and_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    good(&server.http(&["users", "add", "web", "--tags", "management"], "pw\n"));
+    let set = server.http(&["permissions", "set", "web", "^web-", "^amq.default$", "web"], "");
+    assert!(texts(&set).1.contains("'^web$' would be the whole name"), "{set:?}");
+    let as_web = |server: &Server, arguments: &[&str]| server.amqp_as("web:pw", arguments);
+    good(&as_web(&server, &["publish", "--declare", "--queue", "web-1", "x"]));
+    let message = bad(&as_web(&server, &["publish", "--declare", "--queue", "other", "x"]));
+    assert!(message.contains("access to queue 'other' in vhost '/' refused"), "{message}");
+    let message = bad(&server.http(&["permissions", "set", "web", "(?=a)", "", ""], ""));
+    assert!(message.contains("'(?=a)' is no regular expression"), "{message}");
+    let message = bad(&server.http(&["permissions", "set", "nobody", "", "", ""], ""));
+    assert!(message.contains("user_not_found"), "{message}");
+
+    let keys = ["permissions", "topic", "set", "web", "amq.topic", "^{username}\\.", ".*"];
+    good(&server.http(&keys, ""));
+    let listed = |server: &Server, what: &[&str]| good(&server.http(what, ""));
+    let row =
+        r#"{"configure":"^web-","read":"web","user":"web","vhost":"/","write":"^amq.default$"}"#;
+    let list_user = ["permissions", "list-user", "web", "--json"];
+    assert_eq!(listed(&server, &list_user).trim(), row);
+    assert_eq!(listed(&server, &["permissions", "list", "--json"]).lines().count(), 2);
+    assert_eq!(listed(&server, &["permissions", "list", "--vhost", "v"]).lines().count(), 1);
+    let topics = ["permissions", "topic", "list", "--json"];
+    assert!(listed(&server, &topics).contains(r#""exchange":"amq.topic""#));
+
+    // Over HTTP the same user sees the virtual host and may change what their rights cover.
+    let file = dir.path().join("password");
+    std::fs::write(&file, "pw\n").unwrap();
+    let login = ["--user", "web", "--user-password-file", file.to_str().unwrap()];
+    let http_as_web = |server: &Server, what: &[&str]| server.http(&[what, &login].concat(), "");
+    good(&server.amqp(&["publish", "--declare", "--queue", "secret", "x"]));
+    good(&http_as_web(&server, &["queues", "purge", "web-1", "--yes"]));
+    let message = bad(&http_as_web(&server, &["queues", "purge", "secret", "--yes"]));
+    assert!(message.contains("read access to queue 'secret' refused for user 'web'"), "{message}");
+    bad(&http_as_web(&server, &["queues", "delete", "secret", "--yes"]));
+    let message = bad(&http_as_web(&server, &["users", "list"]));
+    assert!(message.contains("Not administrator user"), "{message}");
+    bad(&http_as_web(&server, &["vhosts", "add", "mine"]));
+    good(&server.http(&["vhosts", "add", "mine"], ""));
+    assert_eq!(good(&http_as_web(&server, &["vhosts", "list"])).lines().count(), 2);
+    good(&server.http(&["users", "tags", "web", "monitoring"], ""));
+    assert_eq!(good(&http_as_web(&server, &["vhosts", "list"])).lines().count(), 3);
+
+    assert_eq!(server.stop(), 0);
+    let data = dir.path().join("data");
+    let data = data.to_str().unwrap();
+    let offline = |what: &[&str]| potager(&[what, &["--data-dir", data]].concat(), "");
+    assert_eq!(good(&offline(&list_user)).trim(), row);
+    let message = bad(&offline(&["permissions", "set", "web", "(", "", ""]));
+    assert!(message.contains("'(' is no regular expression"), "{message}");
+    good(&offline(&["permissions", "topic", "clear", "web", "amq.topic"]));
+
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(listed(&server, &list_user).trim(), row);
+    assert_eq!(listed(&server, &topics), "");
+    good(&as_web(&server, &["publish", "--queue", "web-1", "x"]));
+    good(&server.http(&["permissions", "clear", "web"], ""));
+    let message = bad(&as_web(&server, &["publish", "--queue", "web-1", "x"]));
+    assert!(message.contains("access to vhost '/' refused for user 'web'"), "{message}");
 }
 
 #[test]

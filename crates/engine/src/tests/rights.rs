@@ -568,6 +568,21 @@ fn answers_cannot_be_forged() {
 }
 
 #[test]
+fn tags_change_alone() {
+    let mut world = World::with_user([".*"; 3]);
+    let set =
+        |name: &str, tags: &str| admin(Admin::SetTags { name: bytes(name), tags: bytes(tags) });
+    assert!(!world.passes(set("user", "administrator")));
+    let refusal = world.refusal(ALICE, set("none", ""));
+    assert!(matches!(refusal, Refusal::NotFound { noun: Noun::User, .. }), "{refusal:?}");
+    world.done(ALICE, set("user", "administrator"));
+    assert!(world.passes(set("user", "")), "the last thing they could do");
+    assert!(!world.passes(set("user", "")));
+    assert_eq!(world.engine.state.users[b"user".as_slice()].hash, "hash");
+    world.check_recovery();
+}
+
+#[test]
 fn permissions_are_for_users_and_vhosts_that_are_there() {
     let mut world = World::with_user(["", "", ""]);
     let set = |user: &'static str, vhost: &'static str| {

@@ -10,6 +10,8 @@ pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod get;
 mod offline;
+pub(crate) mod permissions;
+mod place;
 pub(crate) mod publish;
 pub(crate) mod queues;
 pub(crate) mod serve;

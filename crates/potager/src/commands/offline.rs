@@ -1,10 +1,10 @@
-//! Users and virtual hosts of a server that does not run: requests applied to its data directory.
-//! Not a command; used by `users` and `vhosts` with `--data-dir`.
+//! Administration of a server that does not run: requests applied to its data directory. Not a
+//! command; used by `place` when `--data-dir` is given.
 
 use std::path::Path;
 
 use anyhow::bail;
-use model::{Admin, Cell, Listing, Reply, Row};
+use model::{Admin, Listing, Reply, Row};
 
 /// Applies one request.
 ///
@@ -37,13 +37,4 @@ fn exists(dir: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     bail!("{} is no data directory; `potager serve --data-dir` makes one", dir.display())
-}
-
-/// A text column of a row; empty when it is absent.
-pub(crate) fn text(row: &Row, column: &str) -> String {
-    let cell = row.iter().find(|(name, _)| *name == column).map(|(_, cell)| cell);
-    match cell {
-        Some(Cell::Text(text)) => String::from_utf8_lossy(text).into_owned(),
-        Some(Cell::Number(_) | Cell::Flag(_)) | None => String::new(),
-    }
 }

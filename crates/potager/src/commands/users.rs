@@ -6,22 +6,26 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use hyper::Method;
-use model::{Admin, Listing};
+use model::{Admin, Listing, Permission};
 use serde_json::{Value, json};
 
-use super::{api, offline};
+use super::{
+    permissions,
+    place::{self, Change, Place},
+};
 use crate::{output, password};
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
   potager users add ann --tags administrator
-  potager users add app --password-file /run/secrets/app
+  potager users add app --full-access --password-file /run/secrets/app
   potager users list --data-dir ./potager-data     (while the server is stopped)";
 
 const ADD_EXAMPLE: &str = "\
 Example:
   potager users add ann --tags administrator       asks for the password twice
   pwgen 20 1 | tee pw | potager users add app      takes it from the pipe";
+const TAGS_EXAMPLE: &str = "Example:\n  potager users tags ann monitoring,impersonator";
 const PASSWD_EXAMPLE: &str = "Example:\n  potager users passwd ann";
 const DELETE_EXAMPLE: &str = "Example:\n  potager users delete guest";
 const LIST_EXAMPLE: &str = "Example:\n  potager users list --json";
@@ -32,10 +36,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
     #[command(flatten)]
-    server: api::Server,
-    /// Work in this data directory of a stopped server, without asking one
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    place: Place,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -46,7 +47,15 @@ enum Verb {
     /// Give a user a new password; tags stay
     #[command(after_help = PASSWD_EXAMPLE)]
     Passwd(Named),
-    /// Remove a user; open connections stay
+    /// Give a user other tags; the password stays
+    #[command(after_help = TAGS_EXAMPLE)]
+    Tags {
+        /// User name
+        name: String,
+        /// Comma-separated; '' for none
+        tags: String,
+    },
+    /// Remove a user with their permissions; their connections end
     #[command(after_help = DELETE_EXAMPLE)]
     Delete {
         /// User name
@@ -65,9 +74,14 @@ enum Verb {
 struct Add {
     #[command(flatten)]
     named: Named,
-    /// Comma-separated: administrator may do everything, monitoring may read
+    /// Comma-separated: administrator, monitoring, policymaker, management (over HTTP),
+    /// impersonator
     #[arg(long, default_value = "")]
     tags: String,
+    /// Allow everything in the virtual host '/'; without it `potager permissions` says what the
+    /// user may do
+    #[arg(long)]
+    full_access: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,8 +95,17 @@ struct Named {
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
-        Verb::Add(add) => put(args, &add.named, Some(&add.tags))?,
+        Verb::Add(add) => {
+            put(args, &add.named, Some(&add.tags))?;
+            let name = &add.named.name;
+            if add.full_access {
+                permissions::set(&args.place, "/", name, &Permission::full())?;
+            } else {
+                hint(args, name)?;
+            }
+        }
         Verb::Passwd(named) => put(args, named, None)?,
+        Verb::Tags { name, tags } => set_tags(args, name, tags)?,
         Verb::Delete { name } => delete(args, name)?,
         Verb::List { json } => list(args, *json)?,
     }
@@ -98,16 +121,46 @@ fn put(args: &Args, named: &Named, tags: Option<&str>) -> anyhow::Result<()> {
     };
     let password = password::obtain(named.password_file.as_deref(), true)?;
     let tags = tags.map(str::to_owned).or(kept).unwrap_or_default();
-    if let Some(dir) = &args.data_dir {
-        let password_hash = password::hash(&password)?.into();
-        let name = name.to_owned().into();
-        offline::change(dir, Admin::PutUser { name, password_hash, tags: tags.into() })?;
-    } else {
-        let password = String::from_utf8(password).context("a password must be UTF-8")?;
-        let body = json!({ "password": password, "tags": tags });
-        args.server.call(Method::PUT, &api::path(&["users", name]), Some(&body))?;
-    }
+    // The other side hashes; a hash for a place that does not need one would be time lost.
+    let is_offline = args.place.is_offline();
+    let hash = if is_offline { password::hash(&password)? } else { String::new() };
+    let password = String::from_utf8(password).context("a password must be UTF-8")?;
+    args.place.change(Change {
+        method: Method::PUT,
+        path: &["users", name],
+        body: Some(json!({ "password": password, "tags": tags })),
+        admin: Admin::PutUser {
+            name: name.to_owned().into(),
+            password_hash: hash.into(),
+            tags: tags.into(),
+        },
+    })?;
     output::note(&format!("user '{}' is set", output::printable(name)));
+    Ok(())
+}
+
+/// A new user can log in and do nothing; that should surprise nobody.
+fn hint(args: &Args, name: &str) -> anyhow::Result<()> {
+    let rows = args.place.list(&["users", name, "permissions"], Listing::Permissions)?;
+    if !rows.iter().any(|row| place::text(row, "user") == name) {
+        let name = output::printable(name);
+        output::note(&format!(
+            "'{name}' may not enter any virtual host yet; for everything in '/':\n  \
+             potager permissions set {name} '.*' '.*' '.*'"
+        ));
+    }
+    Ok(())
+}
+
+fn set_tags(args: &Args, name: &str, tags: &str) -> anyhow::Result<()> {
+    current_tags(args, name)?;
+    args.place.change(Change {
+        method: Method::PUT,
+        path: &["users", name],
+        body: Some(json!({ "tags": tags })),
+        admin: Admin::SetTags { name: name.to_owned().into(), tags: tags.to_owned().into() },
+    })?;
+    output::note(&format!("tags of '{}' are set", output::printable(name)));
     Ok(())
 }
 
@@ -118,10 +171,12 @@ fn current_tags(args: &Args, name: &str) -> anyhow::Result<String> {
 }
 
 fn delete(args: &Args, name: &str) -> anyhow::Result<()> {
-    match &args.data_dir {
-        Some(dir) => offline::change(dir, Admin::DeleteUser(name.to_owned().into()))?,
-        None => drop(args.server.call(Method::DELETE, &api::path(&["users", name]), None)?),
-    }
+    args.place.change(Change {
+        method: Method::DELETE,
+        path: &["users", name],
+        body: None,
+        admin: Admin::DeleteUser(name.to_owned().into()),
+    })?;
     output::note(&format!("user '{}' is removed", output::printable(name)));
     Ok(())
 }
@@ -133,20 +188,17 @@ struct User {
 }
 
 fn users(args: &Args) -> anyhow::Result<Vec<User>> {
-    if let Some(dir) = &args.data_dir {
-        let rows = offline::list(dir, Listing::Users)?;
-        let user =
-            |row| User { name: offline::text(row, "name"), tags: offline::text(row, "tags") };
-        return Ok(rows.iter().map(user).collect());
-    }
-    let answer = args.server.call(Method::GET, &api::path(&["users"]), None)?;
-    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("").to_owned();
-    let user = |value: &Value| {
-        let tags = value.get("tags").and_then(Value::as_array).into_iter().flatten();
-        let tags: Vec<&str> = tags.filter_map(Value::as_str).collect();
-        User { name: text(value.get("name")), tags: tags.join(",") }
+    let rows = args.place.list(&["users"], Listing::Users)?;
+    let user = |row: &Value| {
+        // A list over HTTP, a text in the data.
+        let list = row.get("tags").and_then(Value::as_array);
+        let tags = list.map_or_else(
+            || place::text(row, "tags"),
+            |list| list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        );
+        User { name: place::text(row, "name"), tags }
     };
-    Ok(answer.as_array().into_iter().flatten().map(user).collect())
+    Ok(rows.iter().map(user).collect())
 }
 
 fn list(args: &Args, is_json: bool) -> anyhow::Result<()> {

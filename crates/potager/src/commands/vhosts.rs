@@ -1,13 +1,13 @@
 //! `potager vhosts ...`: virtual hosts, each with its own queues and exchanges. Through the
 //! management API of a running server, or with `--data-dir` in the data of a stopped one.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use hyper::Method;
 use model::{Admin, Listing};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{api, offline};
+use super::place::{self, Change, Place};
 use crate::output;
 
 pub(crate) const EXAMPLE: &str = "\
@@ -24,10 +24,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
     #[command(flatten)]
-    server: api::Server,
-    /// Work in this data directory of a stopped server, without asking one
-    #[arg(long, global = true, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    place: Place,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -61,6 +58,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Verb::Add { name } => {
             change(args, Method::PUT, name, Admin::PutVhost(name.clone().into()))?;
             output::note(&format!("virtual host '{}' is there", output::printable(name)));
+            if args.place.is_offline() {
+                output::note("nobody may enter it yet; `potager permissions set` lets users in");
+            }
         }
         Verb::Delete { name, yes } => {
             let shown = output::printable(name);
@@ -73,32 +73,19 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn change(args: &Args, method: Method, name: &str, offline: Admin) -> anyhow::Result<()> {
-    match &args.data_dir {
-        Some(dir) => offline::change(dir, offline),
-        None => args.server.call(method, &api::path(&["vhosts", name]), None).map(drop),
-    }
+fn change(args: &Args, method: Method, name: &str, admin: Admin) -> anyhow::Result<()> {
+    args.place.change(Change { method, path: &["vhosts", name], body: None, admin })
 }
 
 fn list(args: &Args, is_json: bool) -> anyhow::Result<()> {
-    let names = names(args)?;
+    let vhosts = args.place.list(&["vhosts"], Listing::Vhosts)?;
+    let names = vhosts.iter().map(|vhost| place::text(vhost, "name"));
     if is_json {
         for name in names {
             output::json(&json!({ "name": name }))?;
         }
         return Ok(());
     }
-    let rows: Vec<_> = names.into_iter().map(|name| vec![name]).collect();
+    let rows: Vec<_> = names.map(|name| vec![name]).collect();
     Ok(output::table(&["vhost"], &rows)?)
-}
-
-fn names(args: &Args) -> anyhow::Result<Vec<String>> {
-    if let Some(dir) = &args.data_dir {
-        let rows = offline::list(dir, Listing::Vhosts)?;
-        return Ok(rows.iter().map(|row| offline::text(row, "name")).collect());
-    }
-    let answer = args.server.call(Method::GET, &api::path(&["vhosts"]), None)?;
-    let found = answer.as_array().into_iter().flatten();
-    let names = found.filter_map(|vhost| vhost.get("name").and_then(Value::as_str));
-    Ok(names.map(str::to_owned).collect())
 }

@@ -228,7 +228,8 @@ async fn put_vhost<N: Node>(
     done_with(&admin(state, user, Admin::PutVhost(name)).await, status)
 }
 
-/// Creates a user, or changes what is given: a new password keeps the tags.
+/// Creates a user, or changes what is given: a new password keeps the tags, new tags keep the
+/// password.
 async fn put_user<N: Node>(
     state: &HttpState<N>,
     user: &User,
@@ -237,8 +238,10 @@ async fn put_user<N: Node>(
     let rows = rows(state, user, Kind::Users).await?;
     let before = rows.iter().find(|row| is(row, "name", &name));
     let Some(password) = password else {
-        let text = "password is missing; tags alone cannot be changed";
-        return Err(Failure::bad_request(text));
+        let (Some(tags), Some(_)) = (tags, before) else {
+            return Err(Failure::bad_request("password is missing"));
+        };
+        return done(&admin(state, user, Admin::SetTags { name, tags }).await);
     };
     let kept = before.and_then(|row| {
         let cell = row.iter().find(|(column, _)| *column == "tags").map(|(_, cell)| cell.clone());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use config::Settings;
-use model::{Admin, Envelope, Output, Reply, Request, Ticket};
+use model::{Admin, Envelope, Output, Refusal, Reply, Request, Ticket};
 use replica::{Node, SessionInfo};
 
 use super::{journal_options, random, server};
@@ -46,7 +46,7 @@ fn answer(node: &mut Node, session: model::SessionId) -> anyhow::Result<Reply> {
             Ok::<_, std::convert::Infallible>(true)
         })?;
         match found {
-            Some(Reply::Refused(refusal)) => bail!("refused: {refusal:?}"),
+            Some(Reply::Refused(refusal)) => bail!("refused: {}", explain(&refusal)),
             Some(reply) => return Ok(reply),
             None => {
                 node.commit(server::now())?;
@@ -55,4 +55,16 @@ fn answer(node: &mut Node, session: model::SessionId) -> anyhow::Result<Reply> {
         }
     }
     bail!("the log did not become durable in time")
+}
+
+/// For people; what administration can meet.
+fn explain(refusal: &Refusal) -> String {
+    let text = String::from_utf8_lossy;
+    if let Refusal::NotFound { noun, name } = refusal {
+        return format!("there is no {} '{}'", noun.word(), text(name));
+    }
+    if let Refusal::InvalidPattern { pattern, reason } = refusal {
+        return format!("'{}' is no regular expression: {reason}", text(pattern));
+    }
+    format!("{refusal:?}")
 }
