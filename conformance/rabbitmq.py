@@ -101,6 +101,15 @@ class Rabbit(Server):
             )
         await_port(self.port, START_LIMIT_S, self.process, amqp=True)
 
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl against the node; returns what it prints."""
+        done = subprocess.run(
+            [str(self.home / "sbin" / "rabbitmqctl"), *arguments], env=self._environment(),
+            cwd=self.data_dir, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode:
+            raise RuntimeError(f"rabbitmqctl {arguments[0]}: {done.stdout}{done.stderr}")
+        return done.stdout
+
     def stop(self) -> int:
         """Stop the node by TERM; its whole process group is gone afterwards."""
         return self._end_group(signal.SIGTERM, STOP_LIMIT_S)

@@ -79,7 +79,7 @@ fn not_permitted(
     let object = match key {
         Some(key) => {
             let key = printable(key);
-            format!("topic '{key}' in exchange topic '{name}' in vhost '{vhost}'")
+            format!("topic '{key}' in exchange '{name}' in vhost '{vhost}'")
         }
         None if noun == Noun::Vhost => format!("vhost '{name}'"),
         None => format!("{} '{name}' in vhost '{vhost}'", noun.word()),
