@@ -78,6 +78,7 @@ SUITES = (
     _own("pika-tx", 420, ("test_pika_tx.py",), "pika: transactions, also through kill -9"),
     _own("pika-server", 300, ("test_pika_server.py",), "pika: alarms, limits, users, stopping"),
     _own("rights", 300, ("test_rights.py",), "pika: every method in six roles"),
+    _own("tls", 300, ("test_tls.py",), "pika, Celery and ssl: TLS, certificates, reloading"),
     _own("celery-tasks", 600, ("test_celery_tasks.py",), "Celery: tasks, results, time, canvas"),
     _own("celery-control", 600, ("test_celery_control.py",), "Celery: remote control and events"),
     _own("celery-bodies", 600, ("test_celery_bodies.py", "test_celery_django.py"),
