@@ -38,6 +38,7 @@ PARTS = {
     "stop": "orderly stops lose no reply, and nobody can hold them up",
     "storm": "ten thousand clients come back at once",
     "timers": "a million delayed and expiring messages over two crashes",
+    "canary": "secrets show in no log, answer, metric, file or process list",
 }
 
 
