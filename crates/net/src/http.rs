@@ -8,13 +8,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+mod body;
+
+pub use body::{Body, BodySender, Broken, stream};
 pub use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri, header};
 
 /// Largest request body.
@@ -27,11 +30,11 @@ pub async fn serve<I, H, T>(stream: I, peer: SocketAddr, handler: Rc<H>)
 where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
     H: Fn(Request<Bytes>, SocketAddr) -> T + 'static,
-    T: Future<Output = Response<Bytes>>,
+    T: Future<Output = Response<Body>>,
 {
     let service = service_fn(move |request| {
         let handler = Rc::clone(&handler);
-        async move { Ok::<_, Infallible>(answer(request, peer, &*handler).await.map(Full::new)) }
+        async move { Ok::<_, Infallible>(answer(request, peer, &*handler).await) }
     });
     let outcome = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -44,17 +47,17 @@ where
     }
 }
 
-async fn answer<H, T>(request: Request<Incoming>, peer: SocketAddr, handler: &H) -> Response<Bytes>
+async fn answer<H, T>(request: Request<Incoming>, peer: SocketAddr, handler: &H) -> Response<Body>
 where
     H: Fn(Request<Bytes>, SocketAddr) -> T,
-    T: Future<Output = Response<Bytes>>,
+    T: Future<Output = Response<Body>>,
 {
     let (head, body) = request.into_parts();
     if let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await {
         return handler(Request::from_parts(head, body.to_bytes()), peer).await;
     }
     let text = format!("a request body may have at most {BODY_BYTES_MAX} bytes\n");
-    let mut response = Response::new(Bytes::from(text));
+    let mut response = Response::new(Body::from(Bytes::from(text)));
     *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
     response
 }

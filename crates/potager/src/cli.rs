@@ -8,7 +8,7 @@ use config::{Resolved, SETTINGS, Sources, TextFile};
 
 use crate::{
     commands::{
-        bench, check_config, completions, config as config_command, demo, get, permissions,
+        backup, bench, check_config, completions, config as config_command, demo, get, permissions,
         publish, queues, serve, users, version, vhosts,
     },
     exit::{self, Usage},
@@ -53,6 +53,9 @@ enum Command {
     /// Add, remove or list virtual hosts
     #[command(after_help = vhosts::EXAMPLE)]
     Vhosts(vhosts::Args),
+    /// Back a server up, check a backup, make a data directory of one
+    #[command(after_help = backup::EXAMPLE)]
+    Backup(backup::Args),
     /// Show on this machine that nothing acknowledged is lost
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
@@ -86,6 +89,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Users(args) => users::run(&args),
         Command::Permissions(args) => permissions::run(&args),
         Command::Vhosts(args) => vhosts::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),

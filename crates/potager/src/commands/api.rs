@@ -1,13 +1,13 @@
 //! The management API from the other side: what `queues`, `users` and `vhosts` need to ask a
 //! running server. Not a command; the door itself is `crate::http`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{future::Future, io::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Method, Request, StatusCode, Uri, header};
+use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
@@ -47,17 +47,43 @@ impl Server {
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (status, answer) = runtime.block_on(async {
-            let asked = self.ask(method, path, body);
-            tokio::time::timeout(PATIENCE, asked)
-                .await
-                .map_err(|_| anyhow!("{} did not answer within {PATIENCE:?}", self.url))?
-        })?;
-        let json: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let (status, json) = runtime.block_on(self.in_time(async {
+            let answer = self.ask(method, path, body).await?;
+            whole(answer).await
+        }))?;
         if status.is_success() {
             return Ok(json);
         }
         bail!("{}", self.explain(status, &json))
+    }
+
+    /// Gets something that may be large and writes it as it comes.
+    ///
+    /// # Errors
+    /// As [`Server::call`]; the answer ends before it is whole; it cannot be written.
+    pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let answer = self.in_time(self.ask(Method::GET, path, None)).await?;
+            if !answer.status().is_success() {
+                let (status, json) = self.in_time(whole(answer)).await?;
+                bail!("{}", self.explain(status, &json));
+            }
+            let mut body = answer.into_body();
+            while let Some(frame) = self.in_time(async { Ok(body.frame().await) }).await? {
+                let frame = frame.map_err(|error| anyhow!("the answer breaks off: {error}"))?;
+                if let Ok(bytes) = frame.into_data() {
+                    out.write_all(&bytes).context("could not write what the server sends")?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        tokio::time::timeout(PATIENCE, work)
+            .await
+            .map_err(|_| anyhow!("{} did not answer within {PATIENCE:?}", self.url))?
     }
 
     fn explain(&self, status: StatusCode, answer: &Value) -> String {
@@ -77,7 +103,7 @@ impl Server {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> anyhow::Result<(StatusCode, Bytes)> {
+    ) -> anyhow::Result<Response<Incoming>> {
         let (host, port) = self.place()?;
         let unreachable = || {
             format!(
@@ -100,11 +126,7 @@ impl Server {
             .header(header::AUTHORIZATION, self.login()?)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))?;
-        let answer = sender.send_request(request).await.with_context(unreachable)?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| anyhow!("cannot read the answer: {error}"))?;
-        Ok((status, body.to_bytes()))
+        sender.send_request(request).await.with_context(unreachable)
     }
 
     fn place(&self) -> Result<(String, u16), Usage> {
@@ -129,6 +151,14 @@ impl Server {
         login.extend_from_slice(&password);
         Ok(format!("Basic {}", Base64::encode_string(&login)))
     }
+}
+
+/// All of an answer: its JSON, or `null`.
+async fn whole(answer: Response<Incoming>) -> anyhow::Result<(StatusCode, Value)> {
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| anyhow!("cannot read the answer: {error}"))?;
+    Ok((status, serde_json::from_slice(&body.to_bytes()).unwrap_or_default()))
 }
 
 /// A path below `/api`; segments may hold any bytes.

@@ -6,6 +6,7 @@
 //! is the engine that says what they may do). Which path means what is `route`, who comes in at all
 //! `guard`, what comes out `render` and `metrics`.
 
+mod backup;
 mod guard;
 mod metrics;
 mod path;
@@ -21,8 +22,8 @@ use std::{future::Future, net::SocketAddr, rc::Rc};
 use bytes::Bytes;
 use config::{Durability, Settings};
 use model::{Reply, Request as Ask};
-use net::http::{Request, Response};
-use replica::Actor;
+use net::http::{Body, Request, Response};
+use replica::{Actor, NoBackup};
 
 pub(crate) use metrics::{Latency, NodeStats};
 
@@ -34,6 +35,11 @@ pub(crate) trait Node {
     fn ask(&self, actor: Actor, vhost: Option<Bytes>, request: Ask) -> impl Future<Output = Reply>;
     /// The counters of this moment.
     fn stats(&self) -> NodeStats;
+    /// Starts a backup and hands its stream over.
+    ///
+    /// # Errors
+    /// There cannot be one now.
+    fn backup(&self) -> Result<Body, NoBackup>;
 }
 
 /// What all requests of the door share.
@@ -62,10 +68,10 @@ pub(crate) async fn handle<N: Node>(
     state: Rc<HttpState<N>>,
     request: Request<Bytes>,
     peer: SocketAddr,
-) -> Response<Bytes> {
+) -> Response<Body> {
     match answer(&state, &request, peer).await {
         Ok(response) => response,
-        Err(failure) => render::failure(&failure),
+        Err(failure) => render::failure(&failure).map(Body::from),
     }
 }
 
@@ -73,16 +79,31 @@ async fn answer<N: Node>(
     state: &HttpState<N>,
     request: &Request<Bytes>,
     peer: SocketAddr,
-) -> Result<Response<Bytes>, render::Failure> {
+) -> Result<Response<Body>, render::Failure> {
     guard::check_names(request, state.is_loopback)?;
-    match route::route(request)? {
-        route::Plan::Page(page) => perform::page(state, page).await,
+    let response = match route::route(request)? {
+        route::Plan::Page(page) => perform::page(state, page).await?,
         route::Plan::Api(action) => {
-            let is_loopback = peer.ip().to_canonical().is_loopback();
-            let login = guard::login(request.headers(), is_loopback)?;
-            let user = guard::enter(&state.node, login).await?;
-            guard::authorize(&user)?;
-            perform::api(state, &user, action).await
+            let user = enter(state, request, peer).await?;
+            perform::api(state, &user, action).await?
         }
-    }
+        route::Plan::Backup => {
+            let user = enter(state, request, peer).await?;
+            return backup::perform(state, &user);
+        }
+    };
+    Ok(response.map(Body::from))
+}
+
+/// The user who asks, let in.
+async fn enter<N: Node>(
+    state: &HttpState<N>,
+    request: &Request<Bytes>,
+    peer: SocketAddr,
+) -> Result<guard::User, render::Failure> {
+    let is_loopback = peer.ip().to_canonical().is_loopback();
+    let login = guard::login(request.headers(), is_loopback)?;
+    let user = guard::enter(&state.node, login).await?;
+    guard::authorize(&user)?;
+    Ok(user)
 }

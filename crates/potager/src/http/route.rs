@@ -26,6 +26,8 @@ pub(super) enum Plan {
     Page(Page),
     /// For users who log in.
     Api(Action),
+    /// Everything the server holds, for administrators.
+    Backup,
 }
 
 /// Pages without login.
@@ -172,6 +174,12 @@ pub(super) fn route(request: &Request<Bytes>) -> Result<Plan, Failure> {
         Failure::bad_request("the path is too long or has a broken percent-encoding")
     })?;
     let words: Vec<&[u8]> = segments.iter().map(AsRef::as_ref).collect();
+    if let [b"api", b"backup"] = words.as_slice() {
+        return match *request.method() {
+            Method::GET => Ok(Plan::Backup),
+            _ => Err(Failure::method_not_allowed("GET")),
+        };
+    }
     if let [b"api", rest @ ..] = words.as_slice() {
         let query = uri.query().unwrap_or("");
         return api(request, query, rest).map(Plan::Api);

@@ -6,7 +6,7 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 use bytes::Bytes;
 use config::Settings;
 use model::{Admin, Cell, Listing, Noun, Proof, Refusal, Reply, Request as Ask, Row, Tag};
-use net::http::{Method, Request, Response, StatusCode, header};
+use net::http::{Body, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use replica::Actor;
@@ -26,6 +26,8 @@ struct Script {
     actors: RefCell<Vec<Actor>>,
     refusal: Option<Refusal>,
     stats: NodeStats,
+    /// A backup is being taken.
+    is_backed_up: bool,
 }
 
 impl Node for Script {
@@ -55,6 +57,14 @@ impl Node for Script {
 
     fn stats(&self) -> NodeStats {
         self.stats.clone()
+    }
+
+    fn backup(&self) -> Result<Body, replica::NoBackup> {
+        if self.is_backed_up {
+            Err(replica::NoBackup::Busy)
+        } else {
+            Ok(Bytes::from("backup").into())
+        }
     }
 }
 
@@ -171,8 +181,17 @@ impl Call {
     fn run(self) -> (Response<Bytes>, Rc<HttpState<Script>>) {
         let state = Rc::new(HttpState::new(self.script, &Settings::default()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let response = runtime.block_on(handle(Rc::clone(&state), self.request, self.peer));
+        let response = runtime.block_on(async {
+            let answer = handle(Rc::clone(&state), self.request, self.peer).await;
+            let (head, body) = answer.into_parts();
+            Response::from_parts(head, body.whole().await.unwrap_or_default())
+        });
         (response, state)
+    }
+
+    fn backed_up(mut self) -> Self {
+        self.script.is_backed_up = true;
+        self
     }
 
     fn status(self) -> u16 {
@@ -541,4 +560,18 @@ fn the_overview_names_what_tools_look_at() {
     for field in ["product_name", "rabbitmq_version", "object_totals", "queue_totals"] {
         assert!(!overview[field].is_null(), "{field}");
     }
+}
+
+#[test]
+fn a_backup_is_for_administrators() {
+    let (response, _) = get("/api/backup").login(ADMIN).run();
+    assert_eq!((response.status(), response.body().as_ref()), (StatusCode::OK, &b"backup"[..]));
+    assert_eq!(response.headers()[header::CACHE_CONTROL], "no-store");
+    assert_eq!(get("/api/backup").status(), 401);
+    for other in [WATCH, NONE] {
+        assert!([401, 403].contains(&get("/api/backup").login(other).status()));
+    }
+    assert_eq!(send(Method::POST, "/api/backup").login(ADMIN).status(), 405);
+    let (response, _) = get("/api/backup").login(ADMIN).backed_up().run();
+    assert_eq!(response.status(), StatusCode::CONFLICT);
 }

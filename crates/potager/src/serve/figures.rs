@@ -28,6 +28,10 @@ impl http::Node for Desk {
         stats.certificate_expiry_s = self.server().certificate_ends.get().map(seconds_to);
         stats
     }
+
+    fn backup(&self) -> Result<net::http::Body, replica::NoBackup> {
+        super::backup::stream(self.server_rc())
+    }
 }
 
 /// Negative for a time that is over.

@@ -3,6 +3,7 @@
 //! Lives here: assembling. Not here: settings (`config`), HTTP routes (`crate::http`), protocols.
 
 mod authority;
+mod backup;
 mod desk;
 mod doors;
 mod figures;
@@ -27,6 +28,7 @@ use replica::{Actor, Node};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
+pub(crate) use backup::{offline_backup, restore};
 pub(crate) use desk::Desk;
 pub(crate) use offline::offline;
 use server::Server;
