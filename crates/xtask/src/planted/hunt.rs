@@ -3,6 +3,7 @@
 //! Not here: what is planted (`planted.rs`), how seeds run (the simulator). Several hunts run at a
 //! time, each in a process of its own because a bug is chosen at its start.
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -104,20 +105,31 @@ pub(super) fn run(binary: &Path, bugs: &[&Bug]) -> Result<bool> {
 fn hunt(binary: &Path, bug: Option<&Bug>) -> Result<Trail> {
     let began = Instant::now();
     let seeds = bug.map_or(CLEAN_SEEDS, |bug| bug.seeds_max);
+    let mut found = first_find(binary, bug, 0..seeds)?;
+    // A seed that fails without the bug too says nothing about the bug.
+    while let (Some(_), Some(Find { seed, .. })) = (bug, &found)
+        && first_find(binary, None, *seed..seed + 1)?.is_some()
+    {
+        found = first_find(binary, bug, seed + 1..seeds)?;
+    }
+    Ok(Trail { bug: bug.cloned(), found, took: began.elapsed() })
+}
+
+/// The first of these seeds to which the simulator objects.
+fn first_find(binary: &Path, bug: Option<&Bug>, seeds: Range<u64>) -> Result<Option<Find>> {
     let mut command = Command::new(binary);
-    command.args(["--jobs", "1", "--seeds", &format!("0..{seeds}")]);
+    command.args(["--jobs", "1", "--seeds", &format!("{}..{}", seeds.start, seeds.end)]);
     command.env_remove(VARIABLE).stdin(Stdio::null());
     if let Some(bug) = bug {
         command.env(VARIABLE, &bug.name);
     }
     let output = command.output().context("starting the planted simulator")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let found = match output.status.code() {
-        Some(0) => None,
-        Some(1) => Some(read_find(&text).context("the simulator does not say what it found")?),
+    match output.status.code() {
+        Some(0) => Ok(None),
+        Some(1) => read_find(&text).context("the simulator does not say what it found").map(Some),
         _ => bail!("the simulator ended with {}", output.status),
-    };
-    Ok(Trail { bug: bug.cloned(), found, took: began.elapsed() })
+    }
 }
 
 /// Reads `FAILED <invariant> at <time> virtual seconds: <detail>` and `... --seed <N>`.
