@@ -183,14 +183,23 @@ impl BlockHead {
     /// The head and its checksum, `None` when these bytes are not a head of this segment's use.
     pub(crate) fn decode(bytes: &[u8], salt: u64, sequence: u64) -> Option<(Self, u32)> {
         let bytes = bytes.get(..BLOCK_HEAD)?;
+        let (head, crc) = Self::parse(bytes, sequence)?;
+        (crc == salted(salt, bytes.get(8..)?)).then_some((head, crc))
+    }
+
+    /// A head whose checksum cannot be verified, because the segment's salt is lost. Its records
+    /// have to prove it; a head without records is not accepted.
+    pub(crate) fn decode_unproven(bytes: &[u8], sequence: u64) -> Option<Self> {
+        let (head, _) = Self::parse(bytes.get(..BLOCK_HEAD)?, sequence)?;
+        (head.records > 0 && head.end() > head.first).then_some(head)
+    }
+
+    fn parse(bytes: &[u8], sequence: u64) -> Option<(Self, u32)> {
         let mut from = Reader { bytes, at: 0 };
         if from.u32()? != BLOCK_MAGIC {
             return None;
         }
         let crc = from.u32()?;
-        if crc != salted(salt, bytes.get(8..)?) {
-            return None;
-        }
         let head = Self {
             sequence: from.u64()?,
             first: Lsn(from.u64()?),

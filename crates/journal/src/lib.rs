@@ -11,6 +11,7 @@ pub mod backup;
 mod block;
 mod checkpoint;
 mod commit;
+mod coverage;
 pub mod disk;
 mod fault;
 mod files;
@@ -22,14 +23,19 @@ mod places;
 mod reader;
 mod record;
 mod recovery;
+mod repair;
 mod ring;
 mod segment;
 mod space;
 mod stats;
+mod survey;
 mod survivor;
 mod tail;
 mod upkeep;
 mod worker;
+
+/// Bytes that a record has in the log besides its payload; positions count them.
+pub const RECORD_HEAD_BYTES: u64 = layout::RECORD_HEAD as u64;
 
 pub use background::{FETCH_BYTES_MAX, Fetched};
 pub use checkpoint::{Checkpoint, WriteState};
@@ -42,5 +48,7 @@ pub use options::{
 };
 pub use record::{Record, RecordRef, Records, Replayed};
 pub use recovery::Recovery;
+pub use survey::{FileKind, FileReport, Located, Problem, ReadOnlyDisk, Survey};
+pub use repair::Repair;
 pub use stats::{LATENCY_BUCKETS, Latency, Stats};
 pub use upkeep::{Liveness, Usage};

@@ -177,6 +177,16 @@ impl Reader {
         }
     }
 
+    /// The frame of this position at this place, not verified.
+    pub(crate) fn frame(
+        &mut self,
+        file: Source<'_>,
+        lsn: Lsn,
+        offset: u64,
+    ) -> Result<Option<Frame<'_>>, Fault> {
+        self.frame_at(file, lsn, offset..file.end)
+    }
+
     fn read_ring(
         &mut self,
         lsn: Lsn,

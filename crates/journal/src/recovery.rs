@@ -22,6 +22,7 @@ use crate::options::{Durability, Options};
 use crate::places::Places;
 use crate::reader::{Reader, Source};
 use crate::record::Replayed;
+use crate::repair::UNFINISHED_REPAIR;
 use crate::segment::{self, Plan, Segment};
 use crate::survivor::{self, Survivor};
 
@@ -134,6 +135,11 @@ pub(crate) fn recover(
     salt: impl Fn(u64) -> u64,
 ) -> Result<Found, Fault> {
     let names = dir.list()?;
+    if names.iter().any(|name| name == UNFINISHED_REPAIR) {
+        let marker = dir.open(UNFINISHED_REPAIR)?;
+        let detail = "a repair was interrupted; run `potager repair` again";
+        return Err(marker.damaged(0, Lsn::ZERO, detail));
+    }
     for name in names.iter().filter(|name| name.ends_with(UNFINISHED)) {
         dir.remove(name)?;
     }

@@ -32,7 +32,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    fn new(handle: Handle, sequence: u64, salt: u64, bytes: u64) -> Self {
+    pub(crate) fn new(handle: Handle, sequence: u64, salt: u64, bytes: u64) -> Self {
         Self { handle, sequence, salt, bytes, written: AtomicU64::new(PAGE as u64) }
     }
 

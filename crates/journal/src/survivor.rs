@@ -58,6 +58,11 @@ impl Survivor {
         Some(*from..until)
     }
 
+    /// Where the runs start.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = u64> {
+        self.index.iter().map(|(_, offset)| *offset)
+    }
+
     /// Bytes on disk.
     pub(crate) fn file_bytes(&self) -> u64 {
         self.end.saturating_add((self.index.len() * INDEX_ENTRY) as u64)

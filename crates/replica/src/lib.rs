@@ -14,6 +14,7 @@ mod log;
 mod mailbox;
 mod node;
 mod recovery;
+mod repair;
 mod tally;
 mod upkeep;
 
@@ -24,4 +25,5 @@ pub use clock::Entropy;
 pub use engine::{Actor, Login, SessionInfo};
 pub use node::{Commit, Node};
 pub use recovery::{Options, Recovered, Startup};
+pub use repair::{Examined, QueueFound, Unrepaired, examine, repair};
 pub use tally::Tally;

@@ -77,6 +77,7 @@ impl Node {
         })?;
         recovered.is_new = recovered.records == 0 && recovered.checkpoint == Lsn::ZERO;
         let mut node = Self::new(engine, CommitLog::new(journal), entropy);
+        node.check_needed()?;
         node.begin(now);
         Ok((node, recovered))
     }

@@ -78,6 +78,12 @@ impl Node {
         self.log.journal.maintain(&living)
     }
 
+    /// Makes sure that every message that is still queued has a file.
+    pub(crate) fn check_needed(&self) -> Result<(), Fault> {
+        let living = Living { engine: &self.engine, backup: None };
+        self.log.journal.check_needed(&living)
+    }
+
     /// Takes a snapshot now; the journal writes it once everything in it is durable.
     pub(crate) fn begin_checkpoint(&mut self) -> Result<(), Fault> {
         let lsn = self.log.journal.next_lsn();

@@ -152,6 +152,7 @@ impl Owner {
         self.needed = self.needed_at(end);
         self.promised = end;
         assert_eq!(state.0, self.needed.0, "the rebuilt state is another one");
+        journal.check_needed(&self.needed).expect("every needed record has a file");
         let wanted: Vec<Lsn> = self.needed.0.keys().copied().collect();
         for (lsn, found) in fetch(&mut journal, &wanted).expect("read what is needed") {
             let done = &self.done[&lsn];

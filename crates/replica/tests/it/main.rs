@@ -4,6 +4,8 @@
 #![allow(
     clippy::expect_used,
     clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
     clippy::wildcard_enum_match_arm,
     reason = "a test stops at the first thing it did not expect"
 )]
@@ -14,6 +16,7 @@ mod durability;
 mod faults;
 mod one_commit;
 mod recovery;
+mod repair;
 mod rig;
 mod run;
 mod sweep;
