@@ -174,7 +174,7 @@ def test_pika_publishes_confirms_and_consumes(shared, name):
     for number in range(100):
         put(channel, queue, number, delivery_mode=2)
     assert [take(channel, queue)[2] for _ in range(100)] == [b"%d" % n for n in range(100)]
-    assert "amqps" in shared.ask("/api/connections").decode()
+    assert '"ssl":true' in shared.ask("/api/connections").decode()
     connection.close()
 
 

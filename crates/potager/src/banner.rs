@@ -3,9 +3,9 @@
 
 use std::{fmt::Write, net::SocketAddr, time::Duration};
 
-use config::{Durability, Settings};
+use config::{Durability, Settings, TlsMode};
 
-use crate::{commands::version::VERSION, output};
+use crate::{commands::version::VERSION, output, serve::AUTHORITY};
 
 /// Prints it, once all doors listen. `doors` are names (`amqp`, `http`) and bound addresses.
 pub(crate) fn print(settings: &Settings, doors: &[(&'static str, SocketAddr)], started: Duration) {
@@ -30,15 +30,33 @@ fn text(settings: &Settings, doors: &[(&'static str, SocketAddr)], started: Dura
     for (door, address) in doors {
         let url = reachable(*address);
         let shown = match *door {
-            "http" => format!("http://{url}  (/metrics, /health/ready, /api)"),
+            "http" | "https" => format!("{door}://{url}  (/metrics, /health/ready, /api)"),
             door => format!("{door}://{url}"),
         };
         writeln!(text, "listening: {door} {address}  {shown}").unwrap_or_default();
     }
-    for line in next(settings, doors) {
+    for line in next(settings, doors).into_iter().chain(trust(settings, doors)) {
         writeln!(text, "{line}").unwrap_or_default();
     }
     text
+}
+
+/// How a client comes to trust a certificate that this server made itself.
+fn trust(settings: &Settings, doors: &[(&'static str, SocketAddr)]) -> Vec<String> {
+    if settings.tls.mode != TlsMode::Auto {
+        return Vec::new();
+    }
+    let file = settings.data_dir.join("tls").join(AUTHORITY);
+    let file = std::path::absolute(&file).unwrap_or(file).display().to_string();
+    let mut lines = vec![format!("tls: clients have to trust {file}")];
+    if let Some((_, amqps)) = doors.iter().find(|(door, _)| *door == "amqps") {
+        let port = amqps.port();
+        lines.push(format!(
+            "  pika: ConnectionParameters('localhost', {port}, ssl_options=SSLOptions(\
+             ssl.create_default_context(cafile={file:?}), 'localhost'))"
+        ));
+    }
+    lines
 }
 
 /// What to type next: a Celery worker when the AMQP door is open, how to add a user otherwise.
@@ -88,6 +106,18 @@ mod tests {
         assert!(shown.contains("listening: http 127.0.0.1:15672"), "{shown}");
         assert!(shown.contains("next: celery -A app worker --broker=amqp://\n"), "{shown}");
         assert!(shown.lines().count() <= 6, "{shown}");
+    }
+
+    #[test]
+    fn a_made_up_authority_is_named_with_a_line_to_copy() {
+        let mut settings = Settings::default();
+        let doors = [("amqps", "127.0.0.1:5671".parse().unwrap())];
+        let plain = text(&settings, &doors, Duration::ZERO);
+        assert!(plain.contains("amqps://127.0.0.1:5671") && !plain.contains("ca.pem"), "{plain}");
+        settings.tls.mode = TlsMode::Auto;
+        let shown = text(&settings, &doors, Duration::ZERO);
+        assert!(shown.contains("potager-data/tls/ca.pem"), "{shown}");
+        assert!(shown.contains("SSLOptions(ssl.create_default_context("), "{shown}");
     }
 
     #[test]

@@ -7,9 +7,16 @@ use anyhow::{Context, anyhow, bail};
 use base64ct::{Base64, Encoding};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode, Uri, body::Incoming, header};
 use hyper_util::rt::TokioIo;
+use net::tls::TlsStream;
 use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::LocalSet,
+};
 
 use crate::{exit::Usage, password};
 
@@ -23,7 +30,7 @@ const VARIABLE: &str = "POTAGER_PASSWORD";
 /// Which server, and who asks.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Server {
-    /// HTTP door of the server
+    /// HTTP door of the server, http:// or https://
     #[arg(long, global = true, default_value = "http://127.0.0.1:15672")]
     url: String,
     /// Who asks: an administrator; the password is asked for, or taken from the file below or
@@ -33,6 +40,24 @@ pub(crate) struct Server {
     /// File with the password of --user
     #[arg(long, global = true, value_name = "FILE")]
     user_password_file: Option<PathBuf>,
+    /// PEM file with the authority that signs an https:// server; else those of the system
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// Where a URL leads.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    has_tls: bool,
+    /// As it stands in the URL: an IPv6 address has brackets.
+    host: String,
+    port: u16,
+}
+
+impl Place {
+    fn bare_host(&self) -> &str {
+        self.host.trim_matches(['[', ']'])
+    }
 }
 
 impl Server {
@@ -47,10 +72,11 @@ impl Server {
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (status, json) = runtime.block_on(self.in_time(async {
+        let work = self.in_time(async {
             let answer = self.ask(method, path, body).await?;
             whole(answer).await
-        }))?;
+        });
+        let (status, json) = LocalSet::new().block_on(&runtime, work)?;
         if status.is_success() {
             return Ok(json);
         }
@@ -63,7 +89,7 @@ impl Server {
     /// As [`Server::call`]; the answer ends before it is whole; it cannot be written.
     pub(crate) fn download(&self, path: &str, out: &mut dyn Write) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        LocalSet::new().block_on(&runtime, async {
             let answer = self.in_time(self.ask(Method::GET, path, None)).await?;
             if !answer.status().is_success() {
                 let (status, json) = self.in_time(whole(answer)).await?;
@@ -104,7 +130,7 @@ impl Server {
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Response<Incoming>> {
-        let (host, port) = self.place()?;
+        let place = self.place()?;
         let unreachable = || {
             format!(
                 "cannot reach the server at {}; is it running? start one with `potager serve`, or \
@@ -112,31 +138,46 @@ impl Server {
                 self.url
             )
         };
-        let stream = tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port))
-            .await
-            .with_context(unreachable)?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+        let stream = TcpStream::connect((place.bare_host(), place.port)).await;
+        let stream = stream.with_context(unreachable)?;
+        let mut sender = if place.has_tls {
+            converse(self.encrypt(stream, &place).await?).await?
+        } else {
+            converse(stream).await?
+        };
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, format!("{host}:{port}"))
+            .header(header::HOST, format!("{}:{}", place.host, place.port))
             .header(header::AUTHORIZATION, self.login()?)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))?;
         sender.send_request(request).await.with_context(unreachable)
     }
 
-    fn place(&self) -> Result<(String, u16), Usage> {
-        let wrong = || Usage(format!("--url {}: expected http://HOST:PORT", self.url));
+    async fn encrypt(&self, stream: TcpStream, place: &Place) -> anyhow::Result<TlsStream> {
+        let config = net::tls::client_config(self.ca_file.as_deref());
+        let config = config.map_err(|fault| Usage(fault.to_string()))?;
+        net::tls::connect(stream, config, place.bare_host()).await.with_context(|| {
+            format!(
+                "cannot talk to {} over TLS; if its certificate is signed by an authority of its \
+                 own, name that with --ca-file",
+                self.url
+            )
+        })
+    }
+
+    fn place(&self) -> Result<Place, Usage> {
+        let wrong = || Usage(format!("--url {}: expected http(s)://HOST:PORT", self.url));
         let uri: Uri = self.url.parse().map_err(|_| wrong())?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong());
-        }
+        let (has_tls, port) = match uri.scheme_str() {
+            Some("http") => (false, 15672),
+            Some("https") => (true, 15671),
+            _ => return Err(wrong()),
+        };
         let host = uri.host().ok_or_else(wrong)?.to_owned();
-        Ok((host, uri.port_u16().unwrap_or(15672)))
+        Ok(Place { has_tls, host, port: uri.port_u16().unwrap_or(port) })
     }
 
     fn login(&self) -> anyhow::Result<String> {
@@ -151,6 +192,16 @@ impl Server {
         login.extend_from_slice(&password);
         Ok(format!("Basic {}", Base64::encode_string(&login)))
     }
+}
+
+/// Begins HTTP on a stream; a task of the same thread carries it on.
+async fn converse<I>(stream: I) -> anyhow::Result<SendRequest<Full<Bytes>>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::task::spawn_local(connection);
+    Ok(sender)
 }
 
 /// All of an answer: its JSON, or `null`.
@@ -186,7 +237,7 @@ mod tests {
     use super::*;
 
     fn server(url: &str) -> Server {
-        Server { url: url.into(), user: "guest".into(), user_password_file: None }
+        Server { url: url.into(), user: "guest".into(), user_password_file: None, ca_file: None }
     }
 
     #[test]
@@ -198,10 +249,13 @@ mod tests {
     #[test]
     fn urls() {
         let place = |url: &str| server(url).place().ok();
-        assert_eq!(place("http://h:1"), Some(("h".into(), 1)));
-        assert_eq!(place("http://h/"), Some(("h".into(), 15672)));
-        assert_eq!(place("http://[::1]:2"), Some(("[::1]".into(), 2)));
-        for url in ["h:1", "https://h:1", "", "http://"] {
+        let is = |has_tls, host: &str, port| Some(Place { has_tls, host: host.into(), port });
+        assert_eq!(place("http://h:1"), is(false, "h", 1));
+        assert_eq!(place("http://h/"), is(false, "h", 15672));
+        assert_eq!(place("http://[::1]:2"), is(false, "[::1]", 2));
+        assert_eq!(place("https://h"), is(true, "h", 15671));
+        assert_eq!(place("https://[::1]:2").unwrap().bare_host(), "::1");
+        for url in ["h:1", "ftp://h:1", "", "http://"] {
             assert_eq!(place(url), None, "{url}");
         }
     }

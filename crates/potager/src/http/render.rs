@@ -191,7 +191,9 @@ fn connection(object: &mut Map<String, Value>) {
         object.insert("peer_host".into(), peer.ip().to_string().into());
         object.insert("peer_port".into(), peer.port().into());
     }
-    if text_of(object, "protocol") == "amqp" {
+    let protocol = text_of(object, "protocol");
+    if matches!(&*protocol, "amqp" | "amqps") {
+        object.insert("ssl".into(), (protocol == "amqps").into());
         object.insert("protocol".into(), "AMQP 0-9-1".into());
     }
     let is_paused = object.remove("paused") == Some(Value::Bool(true));

@@ -428,6 +428,7 @@ fn connections_are_those_of_clients() {
         "peer_host": "192.0.2.1",
         "peer_port": 5000,
         "protocol": "AMQP 0-9-1",
+        "ssl": false,
         "state": "flow",
     }]);
     assert_eq!(get("/api/connections").json(), expected, "our own questions are not shown");

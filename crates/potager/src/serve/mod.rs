@@ -28,6 +28,7 @@ use replica::{Actor, Node};
 use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
+pub(crate) use authority::AUTHORITY;
 pub(crate) use backup::{offline_backup, restore};
 pub(crate) use desk::Desk;
 pub(crate) use offline::offline;

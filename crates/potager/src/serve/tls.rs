@@ -130,6 +130,8 @@ impl Tls {
     ) -> Option<TlsStream> {
         // On the heap: the connection would keep room for it all its life.
         match Box::pin(acceptor.accept(stream)).await {
+            // Whoever comes too late was not told goodbye.
+            Ok(_) if self.server.is_stopping() => None,
             Ok(stream) => Some(stream),
             Err(error) if self.is_time_to_tell() => {
                 tracing::info!(peer = %address, %error, "a TLS connection was not made");
