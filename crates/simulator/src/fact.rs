@@ -25,7 +25,7 @@ pub struct Sent {
     pub ttl_ms: Option<u64>,
     /// Held so long by a delayed exchange.
     pub delay_ms: Option<u64>,
-    /// The latest time that the server can have stamped so far.
+    /// The server stamps this time or a later one.
     pub log_ms: u64,
     /// The transaction it belongs to.
     pub job: Option<u32>,
@@ -42,8 +42,10 @@ pub struct Delivered {
     pub conn: ConnId,
     /// The consumer: unique over all connections; a `get` is its own.
     pub subscription: u32,
-    /// Asked for by `basic.get`.
-    pub is_get: bool,
+    /// Read back at the end of the run.
+    pub is_gleaned: bool,
+    /// Asked for by `basic.get`, when the wall clock showed this.
+    pub asked_ms: Option<u64>,
     /// As flagged by the server.
     pub is_redelivered: bool,
     /// `x-delivery-count`.
@@ -87,8 +89,8 @@ pub enum Crash {
 pub enum Fact {
     /// A publish left a client.
     Sent(Sent),
-    /// The server said yes to it.
-    Confirmed(MessageId),
+    /// The server said yes to it; and the latest time that it can have stamped by then.
+    Confirmed(MessageId, u64),
     /// The server said no to it.
     Refused(MessageId),
     /// A message reached a client.
@@ -112,10 +114,12 @@ pub enum Fact {
     Rejected(Held),
     /// The server showed that this message has left this queue for good.
     Settled(Held),
-    /// A client asked for a queue to be emptied or deleted.
-    Emptying(Place),
-    /// The server said that it has emptied or deleted it.
-    Emptied(Place),
+    /// The server said that it has emptied or deleted a queue; this message was sent before.
+    Emptied(ConnId, Place, MessageId),
+    /// This message was published in a transaction that was rolled back.
+    RolledBack(MessageId),
+    /// The wall clock was set back: times from before mean nothing any more.
+    SetBack,
     /// A transaction was sent: its input, its result, its follower.
     Step {
         /// The input.

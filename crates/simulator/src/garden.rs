@@ -63,6 +63,20 @@ pub struct Bed {
 }
 
 impl Bed {
+    /// A queue without anything special.
+    pub fn plain(name: &str, purpose: Use) -> Self {
+        Self {
+            name: name.to_owned(),
+            purpose,
+            priority_max: 0,
+            ttl_ms: None,
+            length_max: None,
+            delivery_max: None,
+            is_quorum: false,
+            dead: None,
+        }
+    }
+
     /// It is declared once and stays for the whole run.
     pub fn is_kept(&self) -> bool {
         !matches!(self.purpose, Use::Brief | Use::Churn)
@@ -160,16 +174,7 @@ impl Garden {
 
     fn bed(&mut self, name: &str, purpose: Use) -> Place {
         let place = Place::try_from(self.beds.len()).unwrap_or(Place::MAX);
-        self.beds.push(Bed {
-            name: name.to_owned(),
-            purpose,
-            priority_max: 0,
-            ttl_ms: None,
-            length_max: None,
-            delivery_max: None,
-            is_quorum: false,
-            dead: None,
-        });
+        self.beds.push(Bed::plain(name, purpose));
         place
     }
 

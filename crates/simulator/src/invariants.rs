@@ -6,10 +6,17 @@
 
 mod acknowledged_loss;
 mod damage;
+mod disk_failure;
+mod gone;
+mod one_commit;
 mod order;
 mod owners;
+mod poison;
+mod pressure;
 mod progress;
+mod replay;
 mod settled;
+mod timers;
 
 use crate::fact::{Fact, Micros};
 use crate::garden::Garden;
@@ -64,6 +71,13 @@ pub fn all(garden: &Garden) -> Vec<Box<dyn Invariant>> {
         Box::new(owners::Owners::default()),
         Box::new(settled::Settled::default()),
         Box::new(order::Order::new(garden)),
+        Box::new(gone::Gone::new(garden)),
+        Box::new(timers::Timers::new(garden)),
+        Box::new(poison::Poison::new(garden)),
+        Box::new(disk_failure::DiskFailure::default()),
+        Box::new(pressure::Pressure),
+        Box::new(replay::Replay::default()),
+        Box::new(one_commit::OneCommit::new(garden)),
         Box::new(progress::Progress::new(garden)),
         Box::new(acknowledged_loss::AcknowledgedLoss::new(garden)),
     ]

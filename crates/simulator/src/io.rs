@@ -35,7 +35,6 @@ pub(crate) struct Book {
     pub(crate) messages: u32,
     pub(crate) sources: u32,
     pub(crate) subscriptions: u32,
-    pub(crate) jobs: u32,
 }
 
 /// A message as it arrived.
@@ -50,9 +49,18 @@ pub(crate) struct Letter {
 pub(crate) struct Way {
     pub(crate) place: Place,
     pub(crate) subscription: u32,
-    pub(crate) is_get: bool,
     pub(crate) is_redelivered: bool,
     pub(crate) no_ack: bool,
+    pub(crate) is_gleaned: bool,
+    pub(crate) asked_ms: Option<u64>,
+}
+
+impl Way {
+    /// To a consumer that will answer.
+    pub(crate) fn consumer(place: Place, subscription: u32, is_redelivered: bool) -> Self {
+        let (no_ack, is_gleaned, asked_ms) = (false, false, None);
+        Self { place, subscription, is_redelivered, no_ack, is_gleaned, asked_ms }
+    }
 }
 
 /// What a publish asks for beyond its route.
@@ -72,6 +80,10 @@ pub(crate) struct Io<'a> {
     pub(crate) now: Micros,
     /// The latest time that the server can have stamped.
     pub(crate) log_ms: u64,
+    /// What the wall clock shows.
+    pub(crate) shown_ms: u64,
+    /// Nothing has gone wrong for a while but what an alarm tells of.
+    pub(crate) is_smooth: bool,
     pub(crate) stage: Stage,
     pub(crate) conn: ConnId,
     /// The server's end is closed already, though this client may not know; or it said goodbye.
@@ -142,7 +154,7 @@ impl Io<'_> {
             priority: wish.priority,
             ttl_ms: wish.ttl_ms.into_iter().chain(queue_ttl).min(),
             delay_ms: wish.delay_ms,
-            log_ms: self.log_ms,
+            log_ms: self.shown_ms,
             job: wish.job,
         };
         self.tell(Fact::Sent(sent));
@@ -168,7 +180,8 @@ impl Io<'_> {
             place: way.place,
             conn: self.conn,
             subscription: way.subscription,
-            is_get: way.is_get,
+            is_gleaned: way.is_gleaned,
+            asked_ms: way.asked_ms,
             is_redelivered: way.is_redelivered,
             count,
             reason: reason(&properties),

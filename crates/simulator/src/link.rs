@@ -140,6 +140,7 @@ impl Link {
     ) -> Result<(), Over> {
         let method = Method::parse(&payload).map_err(|_| Over::Nonsense)?;
         if channel == 0 {
+            role.on_method(io, 0, &method);
             return self.on_connection_method(&method);
         }
         let has_content = matches!(

@@ -11,7 +11,9 @@ use crate::dice::Dice;
 use crate::fact::{Micros, Place};
 use crate::fault::Kind;
 use crate::garden::{Garden, Use};
-use crate::roles::{Consumer, Gardener, Gleaner, Habit, Manner, Publisher, Role};
+use crate::roles::{
+    Churner, Consumer, Gardener, Getter, Gleaner, Habit, Manner, Publisher, Role, Worker,
+};
 use crate::server::Setup;
 
 /// One second of virtual time.
@@ -57,7 +59,7 @@ impl Plan {
             setup: setup(dice),
             roles,
             fault_pause: dice.within(SECOND / 4..8 * SECOND),
-            busy: dice.within(20 * SECOND..60 * SECOND),
+            busy: dice.within(10 * SECOND..50 * SECOND),
             flush: dice.within(50..8_000),
             latency: dice.within(10..3_000),
             window: usize::try_from(dice.within(2_048..65_536)).unwrap_or(8_192),
@@ -103,7 +105,7 @@ fn roles(garden: &Garden, dice: &mut Dice) -> Vec<Box<dyn Role>> {
                 route: route.clone(),
                 has_confirms: dice.chance(75),
                 window: usize::try_from(dice.within(1..60)).unwrap_or(1),
-                pause: dice.within(20_000..SECOND),
+                pause: dice.within(50_000..2 * SECOND),
                 burst: dice.within(1..8),
                 bytes_max: dice.within(1..2_500),
             };
@@ -113,16 +115,36 @@ fn roles(garden: &Garden, dice: &mut Dice) -> Vec<Box<dyn Role>> {
     for place in garden.places() {
         let Some(bed) = garden.get(place) else { continue };
         let count = match bed.purpose {
-            Use::Input | Use::Outcome | Use::Next | Use::Churn => 0,
-            Use::Dead => dice.below(2),
+            Use::Input | Use::Outcome | Use::Churn => 0,
+            Use::Dead | Use::Next => dice.below(2),
             _ => dice.within(1..4),
         };
         for _ in 0..count {
             roles.push(Box::new(Consumer::new(manner(place, dice))));
         }
+        special(&mut roles, (place, bed.purpose), dice);
     }
     roles.push(Box::new(Gleaner::default()));
     roles
+}
+
+/// Those who do more than consume from a queue.
+fn special(roles: &mut Vec<Box<dyn Role>>, (place, purpose): (Place, Use), dice: &mut Dice) {
+    let pause = dice.within(10_000..SECOND);
+    match purpose {
+        Use::Input => {
+            for _ in 0..dice.within(1..4) {
+                let prefetch = u16::try_from(dice.within(1..20)).unwrap_or(1);
+                let pause = dice.within(5_000..SECOND / 2);
+                roles.push(Box::new(Worker::new(place, pause, dice.below(15), prefetch)));
+            }
+        }
+        Use::Churn => roles.push(Box::new(Churner::new(place, pause))),
+        Use::Work | Use::Timed | Use::Limited | Use::Priority if dice.chance(30) => {
+            roles.push(Box::new(Getter::new(place, pause)));
+        }
+        _ => {}
+    }
 }
 
 fn manner(place: Place, dice: &mut Dice) -> Manner {

@@ -1,17 +1,23 @@
 //! [`Role`]: what a client wants. One file per role; each tells the facts that its part of the
 //! promises is judged by. Not here: connections (`link`), when a role has its turn (`clients`).
 
+mod churner;
 mod consumer;
 mod gardener;
+mod getter;
 mod gleaner;
 mod publisher;
+mod worker;
 
 use proto_amqp::table::Method;
 
+pub(crate) use churner::Churner;
 pub(crate) use consumer::{Consumer, Manner};
 pub(crate) use gardener::Gardener;
+pub(crate) use getter::Getter;
 pub(crate) use gleaner::Gleaner;
 pub(crate) use publisher::{Habit, Publisher};
+pub(crate) use worker::Worker;
 
 use crate::io::{Io, Letter};
 

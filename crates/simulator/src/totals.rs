@@ -46,7 +46,7 @@ impl Totals {
     pub(crate) fn count(&mut self, fact: &Fact) {
         let counter = match fact {
             Fact::Sent(_) => &mut self.sent,
-            Fact::Confirmed(_) => &mut self.confirmed,
+            Fact::Confirmed(..) => &mut self.confirmed,
             Fact::Delivered(_) => &mut self.delivered,
             Fact::Acked(_) => &mut self.acked,
             Fact::Step { .. } => &mut self.steps_committed,

@@ -6,6 +6,7 @@
 //! which stage comes when (`stages`), how the server starts and ends (`power`).
 
 mod clients;
+mod damage;
 mod faults;
 mod power;
 mod stages;
@@ -126,6 +127,8 @@ pub struct World {
     /// When a message last reached a client.
     last_delivery: Micros,
     turn_at: Option<Micros>,
+    /// A write or flush of the log itself has just failed.
+    has_log_failed: bool,
     disk_at: Option<Micros>,
     weather: Weather,
     violation: Option<Violation>,
@@ -161,6 +164,7 @@ impl World {
             stage_since: 0,
             last_delivery: 0,
             turn_at: None,
+            has_log_failed: false,
             disk_at: None,
             weather: Weather::new(&plan),
             violation: None,
@@ -245,7 +249,7 @@ impl World {
             self.totals.count(&fact);
             match fact {
                 Fact::Delivered(_) => self.last_delivery = self.now,
-                Fact::Confirmed(_) | Fact::Settled(_) => is_yes = true,
+                Fact::Confirmed(..) | Fact::Settled(_) => is_yes = true,
                 _ => {}
             }
             if self.violation.is_none() {
@@ -294,7 +298,13 @@ impl World {
         self.turn_at = None;
         let moment = self.moment();
         match self.server.turn(moment.wall) {
-            Ok(deadline) => self.after_turn(moment, deadline),
+            Ok(deadline) => {
+                if std::mem::take(&mut self.has_log_failed) {
+                    self.facts.push(Fact::WentOn);
+                }
+                self.after_turn(moment, deadline);
+                self.go_on_stopping();
+            }
             Err(fault) => self.storage_fault(&fault),
         }
     }
@@ -326,9 +336,11 @@ impl World {
         }
         self.disk_at = None;
         self.tear_flush();
+        let before = self.server.disk.tally();
         if let Some(node) = self.server.node.as_mut() {
             node.run_pending();
         }
+        self.watch_log(&before);
         if self.server.disk.is_crashed() {
             self.power_loss();
             return;
@@ -340,12 +352,37 @@ impl World {
     fn look(&mut self) {
         if let Some(node) = self.server.node.as_mut() {
             node.measure_disk();
-            node.set_alarm(replica::Alarm::Memory, self.weather.is_memory_short);
             if node.has_work() {
                 self.want_turn(5);
             }
         }
-        self.watch_alarm();
+        self.pass_weather();
+        self.compare();
         self.at(self.now + SECOND / 2, Event::Look);
+    }
+
+    /// A failed write or flush of a segment must end the server.
+    fn watch_log(&mut self, before: &journal::disk::Tally) {
+        let after = self.server.disk.tally();
+        let failed = |tally: &journal::disk::Tally| (tally.write_errors, tally.sync_errors);
+        if self.weather.is_log_trouble && failed(before) != failed(&after) {
+            self.has_log_failed = true;
+            self.facts.push(Fact::DiskFailed);
+        }
+    }
+
+    /// At a quiet moment a second node opens a copy of the disk: it must come to the same state.
+    fn compare(&mut self) {
+        let Some(node) = self.server.node.as_ref() else { return };
+        let journal = node.journal();
+        let is_quiet = journal.durable() == journal.next_lsn() && self.disk_at.is_none();
+        if !is_quiet || self.weather.stop_by.is_some() || self.weather.is_fault_planned {
+            return;
+        }
+        let (lsn, state) = (journal.next_lsn().0, node.engine().state_hash());
+        self.facts.push(Fact::Quiet { lsn, state });
+        if self.dice.chance(self.weather.compares) {
+            self.replay_aside(state);
+        }
     }
 }

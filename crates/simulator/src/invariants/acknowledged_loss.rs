@@ -67,7 +67,7 @@ impl Invariant for AcknowledgedLoss {
                 let known = Known { targets, ..Known::default() };
                 self.messages.insert(sent.message, known);
             }
-            Fact::Confirmed(message) => {
+            Fact::Confirmed(message, _) => {
                 if let Some(known) = self.messages.get_mut(message) {
                     known.is_confirmed = true;
                 }
@@ -113,13 +113,13 @@ mod tests {
 
     #[test]
     fn a_confirmed_message_that_nobody_sees_again_is_an_objection() {
-        let lost = [sent(7, vec![1]), Fact::Confirmed(7), Fact::End];
+        let lost = [sent(7, vec![1]), Fact::Confirmed(7, 0), Fact::End];
         assert!(check(&lost).is_err());
-        let found = [sent(7, vec![1]), Fact::Confirmed(7), acked(7, 1), Fact::End];
+        let found = [sent(7, vec![1]), Fact::Confirmed(7, 0), acked(7, 1), Fact::End];
         assert_eq!(check(&found), Ok(()));
         let never_promised = [sent(7, vec![1]), Fact::End];
         assert_eq!(check(&never_promised), Ok(()));
-        let half = [sent(7, vec![0, 1]), Fact::Confirmed(7), acked(7, 1), Fact::End];
+        let half = [sent(7, vec![0, 1]), Fact::Confirmed(7, 0), acked(7, 1), Fact::End];
         assert!(check(&half).is_err(), "one of two queues");
     }
 

@@ -27,7 +27,7 @@ impl Invariant for Progress {
     fn hear(&mut self, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Stuck(what) => Err(what.clone()),
-            Fact::Delivered(came) if came.is_get => {
+            Fact::Delivered(came) if came.is_gleaned => {
                 let bed = self.garden.get(came.place);
                 let Some(bed) = bed.filter(|bed| bed.purpose == Use::Work) else { return Ok(()) };
                 Err(format!("message {} was left in {} with a consumer", came.message, bed.name))
@@ -47,7 +47,7 @@ mod tests {
     fn a_stuck_run_and_a_message_left_behind_are_objections() {
         let mut progress = Progress::new(&Garden::lay_out(&mut Dice::new(1)));
         assert!(progress.hear(&Fact::Stuck("a stage does not end".to_owned())).is_err());
-        let left = |is_get| Delivered { place: 1, is_get, ..Delivered::default() };
+        let left = |is_gleaned| Delivered { place: 1, is_gleaned, ..Delivered::default() };
         assert!(progress.hear(&Fact::Delivered(left(true))).is_err());
         assert_eq!(progress.hear(&Fact::Delivered(left(false))), Ok(()));
     }

@@ -154,13 +154,7 @@ impl Role for Consumer {
 
     fn on_letter(&mut self, io: &mut Io<'_>, from: (u16, &Method<'_>), letter: &Letter) {
         let (_, Method::BasicDeliver { delivery_tag, redelivered, .. }) = from else { return };
-        let way = Way {
-            place: self.manner.place,
-            subscription: self.subscription,
-            is_get: false,
-            is_redelivered: *redelivered,
-            no_ack: false,
-        };
+        let way = Way::consumer(self.manner.place, self.subscription, *redelivered);
         if let Some(message) = io.receive(letter, way) {
             self.held.push_back((*delivery_tag, message));
         }

@@ -55,13 +55,8 @@ impl Role for Gleaner {
 
     fn on_letter(&mut self, io: &mut Io<'_>, from: (u16, &Method<'_>), letter: &Letter) {
         let (channel, Method::BasicGetOk { delivery_tag, redelivered, .. }) = from else { return };
-        let way = Way {
-            place: self.place,
-            subscription: io.new_subscription(),
-            is_get: true,
-            is_redelivered: *redelivered,
-            no_ack: false,
-        };
+        let subscription = io.new_subscription();
+        let way = Way { is_gleaned: true, ..Way::consumer(self.place, subscription, *redelivered) };
         if let Some(message) = io.receive(letter, way) {
             let held = io.held(message, self.place);
             io.tell(Fact::Acked(held));

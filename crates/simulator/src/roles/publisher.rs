@@ -9,6 +9,9 @@ use crate::fact::{Fact, MessageId, Micros};
 use crate::garden::{Route, Use};
 use crate::io::{Io, Stage, Wish};
 
+/// A publisher hears something within this time, unless something else is wrong.
+const ANSWER_MS_MAX: u64 = 1_500;
+
 /// How it publishes.
 #[derive(Clone, Debug)]
 pub(crate) struct Habit {
@@ -60,6 +63,15 @@ impl Publisher {
         }
     }
 
+    /// A publisher is answered, or told why not.
+    fn complain(&self, io: &mut Io<'_>) {
+        let since = self.pending.front().map_or(io.now, |(_, since)| *since);
+        let ms = io.now.saturating_sub(since) / 1_000;
+        if io.is_smooth && !self.is_blocked && ms > ANSWER_MS_MAX {
+            io.tell(Fact::Unanswered { conn: io.conn, ms });
+        }
+    }
+
     fn wish(&self, io: &mut Io<'_>) -> Wish {
         let bed = self.habit.route.targets.first().and_then(|place| io.garden.get(*place));
         let purpose = bed.map(|bed| bed.purpose);
@@ -82,7 +94,7 @@ impl Publisher {
         if !multiple && count != 1 {
             // Confirms of single messages may come in any order.
             if let Some((message, _)) = self.pending.remove(count.saturating_sub(1)) {
-                io.tell(answer(message, is_yes));
+                io.tell(answer(io, message, is_yes));
                 self.pending.insert(count.saturating_sub(1), (u32::MAX, io.now));
             }
         } else {
@@ -90,7 +102,7 @@ impl Publisher {
                 let Some((message, _)) = self.pending.pop_front() else { break };
                 self.tag += 1;
                 if message != u32::MAX {
-                    io.tell(answer(message, is_yes));
+                    io.tell(answer(io, message, is_yes));
                 }
             }
         }
@@ -101,8 +113,8 @@ impl Publisher {
     }
 }
 
-fn answer(message: MessageId, is_yes: bool) -> Fact {
-    if is_yes { Fact::Confirmed(message) } else { Fact::Refused(message) }
+fn answer(io: &Io<'_>, message: MessageId, is_yes: bool) -> Fact {
+    if is_yes { Fact::Confirmed(message, io.log_ms) } else { Fact::Refused(message) }
 }
 
 impl Role for Publisher {
@@ -133,6 +145,18 @@ impl Role for Publisher {
             Method::BasicNack { delivery_tag, multiple, .. } => {
                 self.settle(io, (delivery_tag, multiple), false);
             }
+            Method::ConnectionBlocked { .. } => {
+                self.is_blocked = true;
+                io.tell(Fact::Blocked(io.conn, true));
+            }
+            Method::ConnectionUnblocked {} => {
+                self.is_blocked = false;
+                // What was sent before may be answered only from now on.
+                for (_, since) in &mut self.pending {
+                    *since = io.now;
+                }
+                io.tell(Fact::Blocked(io.conn, false));
+            }
             Method::ChannelClose { .. } => {
                 io.say(channel, &Method::ChannelCloseOk {});
                 *io.wants_close = true;
@@ -144,6 +168,7 @@ impl Role for Publisher {
     fn on_turn(&mut self, io: &mut Io<'_>) {
         match io.stage {
             Stage::Busy => {
+                self.complain(io);
                 if self.is_ready && !self.is_blocked {
                     self.burst(io);
                 }

@@ -155,7 +155,8 @@ impl World {
         index: usize,
         act: impl FnOnce(&mut Link, &mut dyn Role, &mut Io<'_>) -> Result<(), Over>,
     ) {
-        let log_ms = self.clock.show(self.now).0.max(self.clock.latest());
+        let shown_ms = self.clock.show(self.now).0;
+        let (log_ms, is_smooth) = (self.clock.latest(), self.weather.is_smooth(self.now));
         let Some(client) = self.clients.get_mut(index) else { return };
         let (Some(conn), Some(link)) = (client.conn, client.link.as_mut()) else { return };
         let is_ended = self.conns.get(conn as usize).is_none_or(|conn| conn.is_ended);
@@ -165,6 +166,8 @@ impl World {
         let mut io = Io {
             now: self.now,
             log_ms,
+            shown_ms,
+            is_smooth,
             stage: self.stage,
             conn,
             is_stale,
@@ -283,11 +286,13 @@ impl World {
     }
 
     fn lose_role(&mut self, index: usize, conn: ConnId) {
-        let log_ms = self.clock.latest();
+        let (log_ms, shown_ms, is_smooth) = (self.clock.latest(), 0, false);
         let Some(client) = self.clients.get_mut(index) else { return };
         let mut io = Io {
             now: self.now,
             log_ms,
+            shown_ms,
+            is_smooth,
             stage: self.stage,
             conn,
             is_stale: true,

@@ -1,0 +1,202 @@
+//! Damaged files, looked at aside: two copies of the disk, one of them damaged, are opened and
+//! compared. The damaged one must be refused by name or be right in everything; the run itself goes
+//! on with the sound disk.
+
+use std::sync::Arc;
+
+use journal::Workers;
+use journal::disk::{FaultyDisk, Lie, PlannedLie};
+use model::{Envelope, Event as Told, Millis, Output, Publish, Reply, Request, SessionId, Ticket};
+use replica::{Node, SessionInfo};
+
+use crate::dice::Dice;
+use crate::fact::Fact;
+use crate::letter;
+
+use super::World;
+
+/// Messages published aside while a write goes elsewhere.
+const ASIDE: u32 = 12;
+/// Rounds within which one thing aside is answered.
+const ROUNDS: u32 = 32;
+
+/// A node of its own on a copy of the disk, driven without any protocol.
+struct Aside {
+    node: Node,
+    session: SessionId,
+    wall: Millis,
+}
+
+/// What came back from a question.
+enum Answer {
+    Body(Vec<u8>),
+    Nothing,
+    /// The node has named a fault and ended.
+    Ended,
+}
+
+impl Aside {
+    /// `None`: refused, which is always allowed for a damaged disk.
+    fn open(world: &World, disk: &FaultyDisk, wall: Millis) -> Option<Self> {
+        let setup = &world.server.setup;
+        let options = replica::Options { journal: setup.journal.clone(), limits: setup.limits };
+        let mut dice = Dice::new(world.seed);
+        let entropy = Box::new(move || dice.roll());
+        let disk = Arc::new(disk.clone());
+        let (mut node, _) = Node::open(disk, options, Workers::Inline, wall, entropy).ok()?;
+        let session = node.open_session(SessionInfo::default(), std::rc::Rc::new(|| {}));
+        let mut aside = Self { node, session, wall };
+        aside.ask(Request::OpenVhost("/".into()));
+        aside.ask(Request::OpenChannel { is_strict: false });
+        Some(aside)
+    }
+
+    /// Asks and waits; publishes without confirm are not answered.
+    fn ask(&mut self, request: Request) -> Answer {
+        let mut batch = vec![Envelope { channel: 1, ticket: Ticket(1), request }];
+        self.node.submit(self.wall, self.session, &mut batch);
+        let mut answer = None;
+        for _ in 0..ROUNDS {
+            if self.node.commit(self.wall).is_err() {
+                return Answer::Ended;
+            }
+            let outcome = self.node.collect(self.wall, self.session, &mut |output| {
+                match output {
+                    Output::Event(Told::Got { delivery, .. }) => {
+                        answer = Some(Answer::Body(delivery.message.body.to_vec()));
+                    }
+                    Output::Reply { reply, .. } => {
+                        let is_answer = !matches!(reply, Reply::Unroutable(_));
+                        answer = is_answer.then_some(Answer::Nothing);
+                    }
+                    Output::Event(_) => {}
+                }
+                Ok::<_, std::convert::Infallible>(true)
+            });
+            debug_assert!(outcome.is_ok(), "the sink never fails");
+            if let Some(answer) = answer {
+                return answer;
+            }
+            self.node.run_pending();
+        }
+        Answer::Nothing
+    }
+
+    fn state(&self) -> (u64, u64) {
+        (self.node.journal().next_lsn().0, self.node.engine().state_hash())
+    }
+}
+
+impl World {
+    /// Opens a copy of the disk as a second server would after a kill, and compares.
+    pub(super) fn replay_aside(&mut self, node: u64) {
+        let wall = self.clock.show(self.now);
+        let copy = self.server.disk.fork();
+        match Aside::open(self, &copy, wall) {
+            Some(aside) => self.facts.push(Fact::Compared { node, replay: aside.state().1 }),
+            None => self.facts.push(Fact::Stuck("a copy of the disk does not open".to_owned())),
+        }
+    }
+
+    /// Flips a bit of some file of a copy, as it would lie there after a kill.
+    pub(super) fn examine_bit_rot(&mut self) {
+        let sound = self.server.disk.after_power_loss(1);
+        let rotten = sound.fork();
+        let paths: Vec<_> = rotten
+            .paths()
+            .into_iter()
+            .filter(|path| rotten.bytes(path).is_some_and(|bytes| !bytes.is_empty()))
+            .collect();
+        let Some(path) = self.dice.pick(&paths).cloned() else { return };
+        let bytes = rotten.bytes(&path).unwrap_or_default();
+        // Half of the time where something is written for sure.
+        let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) as u64;
+        let most = if self.dice.chance(50) { last + 1 } else { bytes.len() as u64 };
+        let bit = self.dice.below(most * 8);
+        if !rotten.flip_bit(&path, bit) {
+            return;
+        }
+        let is_newest = self.is_newest(&paths, &path);
+        self.compare_damaged(&sound, &rotten, is_newest);
+    }
+
+    /// Whether the file is the last one of the log: damage to its very last commit cannot be told
+    /// from a torn write.
+    fn is_newest(&self, paths: &[std::path::PathBuf], path: &std::path::Path) -> bool {
+        let is_log = |path: &std::path::Path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"))
+        };
+        let used = |path: &&std::path::PathBuf| {
+            is_log(path)
+                && self.server.disk.bytes(path).is_some_and(|bytes| {
+                    bytes.get(4096..).is_some_and(|blocks| blocks.iter().any(|byte| *byte != 0))
+                })
+        };
+        is_log(path)
+            && paths.iter().filter(used).max().is_some_and(|newest| newest <= &path.to_path_buf())
+    }
+
+    /// One of several writes goes elsewhere; the commits behind it prove that it is missing.
+    pub(super) fn examine_lie(&mut self) {
+        let wall = self.clock.show(self.now);
+        let honest = self.server.disk.after_power_loss(1);
+        let lying = honest.fork();
+        let offset = 4096 * self.dice.below(16);
+        let lie = if self.dice.chance(50) { Lie::Lost } else { Lie::Offset(offset) };
+        let after = self.dice.below(u64::from(ASIDE) / 2);
+        for (disk, is_lying) in [(&honest, false), (&lying, true)] {
+            let Some(mut aside) = Aside::open(self, disk, wall) else {
+                self.facts.push(Fact::Stuck("a sound copy does not open".to_owned()));
+                return;
+            };
+            if is_lying {
+                lying.plan_lie(PlannedLie { name: "log-".to_owned(), after, lie: lie.clone() });
+            }
+            for number in 0..ASIDE {
+                let mut publish = Publish { routing_key: "work".into(), ..Publish::default() };
+                publish.body = letter::write(number, None, 64).into();
+                publish.options.wants_confirm = true;
+                if matches!(aside.ask(Request::Publish(publish)), Answer::Ended) {
+                    return;
+                }
+            }
+        }
+        self.totals.disk(&lying.tally());
+        self.compare_damaged(&honest.after_power_loss(1), &lying.after_power_loss(1), false);
+    }
+
+    /// Opens both; what the damaged one serves must be what the sound one has.
+    fn compare_damaged(&mut self, sound: &FaultyDisk, damaged: &FaultyDisk, may_be_torn: bool) {
+        let wall = self.clock.show(self.now);
+        let Some(sound) = Aside::open(self, sound, wall) else {
+            self.facts.push(Fact::Stuck("a sound copy does not open".to_owned()));
+            return;
+        };
+        let Some(mut damaged) = Aside::open(self, damaged, wall) else { return };
+        let (right, found) = (sound.state(), damaged.state());
+        let is_torn = may_be_torn && found.0 < right.0;
+        if found != right && !is_torn {
+            let detail = format!("damage changed the state {right:x?} to {found:x?} unnoticed");
+            self.facts.push(Fact::Garbled { place: 0, detail });
+            return;
+        }
+        self.read_damaged(&mut damaged);
+    }
+
+    /// Everything that a damaged disk serves must prove itself.
+    fn read_damaged(&mut self, damaged: &mut Aside) {
+        for place in self.garden.places() {
+            let Some(bed) = self.garden.get(place) else { continue };
+            let queue = bytes::Bytes::copy_from_slice(bed.name.as_bytes());
+            loop {
+                let get = Request::Get { queue: queue.clone(), no_ack: true };
+                let Answer::Body(body) = damaged.ask(get) else { break };
+                if let Err(detail) = letter::read(&body) {
+                    let detail = format!("a damaged file was served: {detail}");
+                    self.facts.push(Fact::Garbled { place, detail });
+                    return;
+                }
+            }
+        }
+    }
+}
