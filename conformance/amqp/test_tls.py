@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import ssl
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -441,6 +442,42 @@ def test_auto_makes_its_own_authority(own_server):
     server.stop()
     server.start()
     assert (folder / "ca.pem").read_bytes() == before
+
+
+def test_a_server_without_usable_files_does_not_start(tmp_path, authority):
+    certificate, key = authority.server("unused")
+    key.chmod(0o644)
+    for settings, words in (
+        ((), ("tls.certificate_file is not set", "--tls auto")),
+        ((f"tls.certificate_file={certificate}",), ("tls.key_file is not set",)),
+        ((f"tls.certificate_file={certificate}", "tls.key_file=/nowhere.key"), ("/nowhere.key",)),
+        ((f"tls.certificate_file={certificate}", f"tls.key_file={key}"), ("chmod 600",)),
+        (("tls.client_certificates=required", f"tls.certificate_file={certificate}",
+          f"tls.key_file={key}"), ("tls.client_ca_file",)),
+    ):
+        pairs = [word for setting in settings for word in ("--set", setting)]
+        done = subprocess.run(
+            [BINARY, "serve", "--data-dir", str(tmp_path / "data"), "--amqp", "127.0.0.1:0",
+             "--http", "off", "--amqps", "127.0.0.1:0", *pairs],
+            capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 2, done.stderr
+        assert all(word in done.stderr for word in words), done.stderr
+        assert not (tmp_path / "data").exists(), "nothing was begun"
+
+
+def test_commands_ask_over_https(shared, tmp_path):
+    url = f"https://localhost:{shared.https}"
+
+    def ask(*more):
+        return subprocess.run([BINARY, "vhosts", "list", "--json", "--url", url, *more],
+                              capture_output=True, text=True, timeout=20, check=False)
+
+    done = ask("--ca-file", str(shared.authority.path))
+    assert done.returncode == 0 and "/" in done.stdout, done.stderr
+    done = ask()
+    assert done.returncode == 1 and "--ca-file" in done.stderr, done.stderr
+    done = ask("--ca-file", str(Authority(tmp_path / "other").path))
+    assert done.returncode == 1 and "certificate" in done.stderr, done.stderr
 
 
 def test_celery_over_tls(shared, name):
