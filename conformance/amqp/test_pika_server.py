@@ -138,7 +138,7 @@ def test_users(own_server, connect, tmp_path):
     url = ("--url", f"http://{server.http}")
     secret = tmp_path / "secret"
     secret.write_text("rosemary")
-    potager("users", "add", "ann", "--password-file", str(secret), *url)
+    potager("users", "add", "ann", "--full-access", "--password-file", str(secret), *url)
 
     def login(password):
         return connect(port=server.port, credentials=pika.PlainCredentials("ann", password))

@@ -6,7 +6,7 @@ server's exact words, and the doors beside the main one. What does not: how righ
 same table runs against RabbitMQ.
 
 Source of the rules: observed, RabbitMQ 3.10.8, by running this table against it. Where it says
-`CHANGED`, RabbitMQ 4.3 is followed instead.
+`CHANGED`, RabbitMQ 4.3.1 is followed instead.
 
 Promise: P17.
 """
@@ -40,8 +40,8 @@ ROLES = {
     "nothing": ("", "", ""),
 }
 KEYS = "^a\\."
-# Deviation(AMQP-020): a passive declare needs any of the three rights on the object, and each key
-# in CC and BCC is checked like the routing key, as since RabbitMQ 4.3; 3.10 checks neither.
+# Deviation(AMQP-103): a passive declare needs any of the three rights on the object, and each key
+# in CC and BCC is checked like the routing key, as in RabbitMQ 4.3.1; 3.10 checks neither.
 CHANGED = KIND == "potager"
 
 
@@ -455,7 +455,7 @@ def _declares(login, user) -> bool:
 
 @pytest.mark.potager_only("RabbitMQ asks again only after it forgot the answer")
 def test_a_right_that_is_taken_ends_at_once(control, login, name):
-    """Deviation(AMQP-021): a change of permissions counts from the next method on; RabbitMQ's
+    """Deviation(AMQP-104): a change of permissions counts from the next method on; RabbitMQ's
     channels remember up to twelve answers, and go on delivering to consumers."""
     owner = login("guest").channel()
     queue = owner.queue_declare(name(), auto_delete=True).method.queue

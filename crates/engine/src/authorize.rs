@@ -5,9 +5,15 @@
 //! Not here: limits of the object itself (an exclusive queue's owner, internal exchanges), which
 //! stand with the object.
 //!
-//! Source: `RabbitMQ` 4.3, `rabbit_channel.erl`. Passive declares need any of the three rights on
-//! the object, and each of CC and BCC counts as a routing key, as there; older releases checked
+//! Source: `RabbitMQ` 4.3, `rabbit_channel.erl`; the outcomes, observed, `RabbitMQ` 3.10.8.
+//!
+//! Deviation(AMQP-103): a passive declare needs any of the three rights on the object, and every
+//! key in CC and BCC is checked like the routing key, as in `RabbitMQ` 4.3.1 and later; 3.10 checks
 //! neither.
+//!
+//! Deviation(AMQP-104): a change of permissions counts from the next request on, and consumers that
+//! lost their right are cancelled; `RabbitMQ` remembers twelve answers per channel and goes on
+//! delivering.
 
 use bytes::Bytes;
 use model::{

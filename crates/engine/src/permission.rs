@@ -4,6 +4,10 @@
 //! Expressions are searched for anywhere in a name, over bytes, with the `regex` crate: time linear
 //! in the name, and no look-around or back-references.
 //! Source: `RabbitMQ` "Access control"; an empty expression is `^$`.
+//!
+//! Deviation(AMQP-105): an expression with look-around or back-references, one longer than 1 kB, or
+//! one that needs more than 64 kB is refused when it is set; in `RabbitMQ` it costs time with every
+//! use, or silently allows nothing.
 
 use std::collections::BTreeMap;
 
@@ -142,8 +146,10 @@ impl TopicRow {
 
 /// Puts the names where their placeholders stand, as plain text.
 ///
-/// Source: `RabbitMQ` 4.3, `rabbit_auth_backend_internal.erl`; before 4.3 a name could act as an
-/// expression of its own.
+/// Source: `RabbitMQ` 4.3.3, `rabbit_auth_backend_internal.erl`.
+///
+/// Deviation(AMQP-106): a name in a topic permission is plain text, as in `RabbitMQ` 4.3.3 and
+/// later; before, a user called `.*` got every key.
 fn fill_in(pattern: &[u8], user: &[u8], vhost: &[u8]) -> Vec<u8> {
     let pattern = String::from_utf8_lossy(pattern);
     let plain = |name: &[u8]| regex::escape(&String::from_utf8_lossy(name));
