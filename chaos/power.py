@@ -38,7 +38,7 @@ def run(options, verdict: Verdict) -> None:
         verdict.none_of(ids, f"none {kind}")
     verdict.claim(not good.refused, "the server starts after every cut", good.refused[:3])
     verdict.claim(not good.unclean, "e2fsck finds the file system clean", good.unclean[:1])
-    verdict.claim(good.found.counts["confirmed"] > 100 * good.cuts, "the load was a load",
+    verdict.claim(good.found.counts["confirmed"] > 20 * good.cuts, "the load was a load",
                   dict(good.found.counts))
     figures(good, verdict)
     control(options, verdict)

@@ -8,6 +8,7 @@ it is told to stop. Used by power.py, eio.py and stop.py.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import time
 from pathlib import Path
@@ -18,7 +19,8 @@ from pika.exceptions import AMQPError
 from rig.ledger import Writer, body, identity
 
 PERSISTENT = pika.BasicProperties(delivery_mode=2)
-TROUBLE = (AMQPError, OSError)
+# pika tells a connection that ends while it is made by a ValueError.
+TROUBLE = (AMQPError, OSError, ValueError)
 PAUSE_S = 0.01
 GOODBYE_S = 3.0
 SIZES = (20, 20, 200, 200, 200, 1_000, 1_000, 4_000, 30_000)
@@ -46,21 +48,18 @@ class Client(multiprocessing.Process):
         self.port = port
         self.path = folder / f"{name}.ledger"
         self.told = multiprocessing.Event()
+        self.runner = os.getpid()
 
     def run(self) -> None:
-        """Reconnect until told to stop."""
+        """Reconnect until told to stop, or until nobody is there to tell."""
         self.ledger = Writer(self.path)
-        self.prepare()
-        while not self.told.is_set():
+        while not self.told.is_set() and os.getppid() == self.runner:
             try:
                 self.connection()
             except TROUBLE:
                 pass
             self.ledger.flush()
             time.sleep(PAUSE_S * random.random())
-
-    def prepare(self) -> None:
-        """Once, in the new process."""
 
     def connection(self) -> None:
         """One connection's work."""
@@ -202,6 +201,7 @@ class Worker(Consumer):
         with connect(self.port) as link:
             channel = link.channel()
             channel.tx_select()
+            channel._impl.add_callback(self.committed, [pika.spec.Tx.CommitOk], one_shot=False)
             channel.basic_qos(prefetch_count=20)
             several: list[tuple[int, str, bytes]] = []
             wanted = random.randint(1, 6)
@@ -228,9 +228,14 @@ class Worker(Consumer):
         random.shuffle(parts)
         for part in parts:
             part()
+        self.asked = [what for _, what, _ in several]
         channel.tx_commit()
-        for _, what, _ in several:
+
+    def committed(self, _) -> None:
+        """The answer has come, even if the connection ends before the blocking call returns."""
+        for what in self.asked:
             self.ledger.note("A", what)
+        self.asked = []
 
 
 def drained(port: int, queue: str, limit_s: float = 60.0) -> list[tuple[str, bool]]:

@@ -7,6 +7,7 @@ disk of its own, and a wrapper in front of the command. What does not: disks (di
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -26,6 +27,8 @@ __all__ = ["Node", "ServerFault", "quiet_port"]
 # Below the range that the system hands to outgoing connections, so that a restarted server
 # finds its port free again.
 PORTS = range(12_000, 30_000)
+# Source: Linux, prctl(2).
+PR_SET_PDEATHSIG = 1
 
 
 def quiet_port() -> int:
@@ -38,6 +41,11 @@ def quiet_port() -> int:
                 return port
             except OSError:
                 continue
+
+
+def die_with_parent() -> None:
+    """In a new process: end when the runner ends, however it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Node(Potager):
@@ -66,7 +74,7 @@ class Node(Potager):
                  "--amqp", f"127.0.0.1:{self.port}", "--http", "127.0.0.1:0",
                  "--ready-file", str(self.ready_file), *self.extra, *more],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **self.environment},
+                env={**os.environ, **self.environment}, preexec_fn=die_with_parent,
             )
 
     def await_ready(self, limit_s: float = 20.0) -> float:
