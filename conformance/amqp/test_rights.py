@@ -7,8 +7,6 @@ same table runs against RabbitMQ.
 
 Source of the rules: observed, RabbitMQ 3.10.8, by running this table against it. Where it says
 `CHANGED`, RabbitMQ 4.3.1 is followed instead.
-
-Promise: P17.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 //! Every method of the AMQP table against users with few rights: the real door, pipeline, engine
 //! and log in one thread, without sockets. A method without a line fails. The same with unmodified
 //! clients, to the letter of each refusal, is the conformance suite `rights`.
-//!
-//! Promise: P17.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 

@@ -241,7 +241,6 @@ fn users_of_a_stopped_server() {
     assert!(vhosts.contains(r#"{"name":"v"}"#), "{vhosts}");
 }
 
-/// Promise: P17.
 #[test]
 fn permissions_are_set_shown_kept_and_taken() {
     let dir = tempfile::tempdir().unwrap();

@@ -177,7 +177,6 @@ const CASES: &[Case] = &[
     case("list queues", "", || admin(Admin::List(Listing::Queues))),
 ];
 
-/// Promise: P17.
 #[test]
 fn every_request_by_every_role() {
     for Case { name, request, passes } in CASES {
@@ -334,8 +333,6 @@ fn names_are_filled_into_topic_permissions_as_text() {
     }
 }
 
-/// Promise: P17.
-///
 /// What a channel remembers about its last publish does not outlive the right to it.
 #[test]
 fn a_right_that_is_taken_ends_at_once() {

@@ -293,7 +293,6 @@ fn tags_decide_what_a_user_may_do() {
     assert_eq!(body, json!({ "error": "not_authorized", "reason": "Not administrator user" }));
 }
 
-/// Promise: P17.
 #[test]
 fn permissions_read_and_change_as_in_the_management_api() {
     let all = get("/api/permissions").json();
