@@ -480,6 +480,20 @@ def test_commands_ask_over_https(shared, tmp_path):
     assert done.returncode == 1 and "certificate" in done.stderr, done.stderr
 
 
+def test_kombu_logs_in_by_certificate(mutual):
+    import kombu
+
+    server, clients = mutual
+    server.add_user("ann")
+    certificate, key = clients.client("ann")
+    ssl_options = {"ca_certs": str(server.authority.path), "certfile": str(certificate),
+                   "keyfile": str(key), "cert_reqs": ssl.CERT_REQUIRED}
+    with kombu.Connection(f"amqps://localhost:{server.port}//", ssl=ssl_options,
+                          login_method="EXTERNAL", userid=None, password=None) as connection:
+        connection.connect()
+        assert '"user":"ann"' in server.ask("/api/connections").decode()
+
+
 def test_celery_over_tls(shared, name):
     """broker_use_ssl of unmodified Celery, with results over the same connection."""
     import celery
