@@ -1,4 +1,4 @@
-"""Unmodified clients over TLS: pika, kombu and Celery, Python's own ssl, and peers that mean no good.
+"""Unmodified clients over TLS: pika, kombu and Celery, Python's own ssl, and hostile peers.
 
 What lives here: encryption of the doors, logins by certificate, certificates that change. What
 does not: AMQP itself (the other tests), certificates (certificates.py).
@@ -301,7 +301,8 @@ def test_a_thousand_half_open_handshakes_cost_little(tls_server):
 
 
 def test_garbage_behind_a_good_beginning_ends_the_connection(shared):
-    for tail in (b"\0" * 1000, b"\x16\x03\x03\xff\xff" + b"x" * 20000, b"\x17\x03\x03\x40\x00" * 50):
+    tails = (b"\0" * 1000, b"\x16\x03\x03\xff\xff" + b"x" * 20000, b"\x17\x03\x03\x40\x00" * 50)
+    for tail in tails:
         with socket.create_connection(("127.0.0.1", shared.port)) as plain:
             plain.sendall(client_hello() + tail)
             assert is_over(plain)

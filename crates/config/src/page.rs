@@ -22,8 +22,8 @@ A setting is looked for in this order, and the first hit wins: flag, environment
   `--set key=value`, which may stand more than once.
 * `potager config explain` shows each value that is in force and who set it.
 
-Settings that take effect while running are read again on SIGHUP (`systemctl reload potager`): all of
-them when the file is good, none when it is not. What needs a restart is named in the log.
+Settings that take effect while running are read again on SIGHUP (`systemctl reload potager`):
+all of them when the file is good, none when it is not. What needs a restart is named in the log.
 
 Numbers of bytes take `KiB`, `MiB` and `GiB`: `\"64 MiB\"`.
 

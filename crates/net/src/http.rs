@@ -25,7 +25,8 @@ pub const BODY_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// How long a client may take to send its request line and headers.
 const HEADERS_MAX: Duration = Duration::from_secs(10);
 
-/// Serves one HTTP/1.1 connection, plain or encrypted: each request, body and all, goes to `handler`.
+/// Serves one HTTP/1.1 connection, plain or encrypted: each request, body and all, goes to
+/// `handler`.
 pub async fn serve<I, H, T>(stream: I, peer: SocketAddr, handler: Rc<H>)
 where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
