@@ -21,11 +21,52 @@ class Known:
     is_it: Callable[[Difference], bool]
 
 
-def _replies(pair: tuple) -> tuple[list, list]:
-    return pair[0] or [], pair[1] or []
+def _verbs(found: Difference) -> tuple[list, list]:
+    """The replies of both sides."""
+    theirs, ours = found.parts.get("replies", ([], []))
+    return theirs or [], ours or []
 
 
-KNOWN: tuple[Known, ...] = ()
+def _codes(found: Difference) -> tuple[int, int]:
+    """The codes with which a channel or connection was closed; 0 for none."""
+    def code(replies: list) -> int:
+        closes = [one[3] for one in replies if len(one) > 3 and str(one[2]).endswith(".close")]
+        return closes[0] if closes else 0
+    theirs, ours = _verbs(found)
+    return code(theirs), code(ours)
+
+
+def _does(found: Difference, *names: str) -> bool:
+    return found.action["do"] in names
+
+
+KNOWN: tuple[Known, ...] = (
+    Known("exchange type", "an unknown type closes the channel with 406, as since RabbitMQ 4, "
+          "where 3.10 closes the connection with 503 (docs/protocols/conformance.md)",
+          lambda it: _does(it, "exchange") and _codes(it) == (503, 406)),
+    Known("order of faults", "of several faults in one method the door names the one that it sees "
+          "without asking the engine: arguments and properties before names",
+          lambda it: _does(it, "publish", "consume", "declare", "exchange", "bind")
+          and _codes(it) in ((404, 406), (403, 406), (405, 406), (404, 403)) and _is_faulty(it)),
+    Known("queue type", "a queue type that nobody knows is refused with 406, where RabbitMQ 3.10 "
+          "ends the connection with 541",
+          lambda it: _does(it, "declare") and _codes(it) == (541, 406)
+          and "x-queue-type" in " ".join(it.ours_text)),
+    Known("get with a single active consumer", "refused with 405, as since RabbitMQ 4 "
+          "(docs/protocols/conformance.md)",
+          lambda it: _does(it, "get") and _codes(it) == (0, 405)
+          and "single active consumer" in " ".join(it.ours_text)),
+    Known("AMQP-012", "x-queue-mode is neither checked nor obeyed",
+          lambda it: _does(it, "declare") and _codes(it) == (406, 0)
+          and any("x-queue-mode" in text for text in it.theirs_text)),
+)
+
+
+def _is_faulty(found: Difference) -> bool:
+    """Whether the action itself, whatever the state, is not right."""
+    text = " ".join(found.ours_text)
+    return any(word in text for word in ("invalid arg", "invalid expiration", "user_id property",
+                                         "unknown exchange type", "invalid message"))
 
 
 def name_of(found: Difference) -> str | None:

@@ -21,8 +21,12 @@ impl Engine {
         let id = self.usable_queue(asker, &consume.queue)?;
         self.check_consumers(asker)?;
         let Some(queue) = self.state.queues.get_mut(&id) else { return Ok(()) };
+        // To be alone and to be the one of several contradict each other, also while nobody else
+        // is there. Source: observed, RabbitMQ 3.10.8.
+        let is_shared = queue.spec.options.is_single_active_consumer;
         let others = queue.consumers.get_or_insert_default();
-        if others.is_exclusive || (consume.is_exclusive && !others.all.is_empty()) {
+        let is_alone = others.all.is_empty() && !is_shared;
+        if others.is_exclusive || (consume.is_exclusive && !is_alone) {
             return Err(Refusal::ExclusiveConsumer { queue: consume.queue });
         }
         others.is_exclusive = consume.is_exclusive;

@@ -125,6 +125,18 @@ fn an_exclusive_consumer_is_alone() {
     assert_eq!(world.refusal(BOB, exclusive(3)), refused);
 }
 
+/// Found by comparing with RabbitMQ: it was accepted.
+#[test]
+fn a_single_active_consumer_is_never_exclusive() {
+    let mut world = World::new();
+    single_active(&mut world);
+    let queue = Bytes::from_static(b"q");
+    let alone = Consume { is_exclusive: true, ..consume("q", 1) };
+    let refusal = world.refusal(BOB, Request::Consume(Box::new(alone)));
+    assert_eq!(refusal, Refusal::ExclusiveConsumer { queue });
+    world.consume(BOB, "q", 2);
+}
+
 #[test]
 fn a_single_active_consumer_gets_everything_until_it_ends() {
     let mut world = World::new();

@@ -44,6 +44,19 @@ fn missing_things_are_named() {
     assert!(matches!(world.refusal(ALICE, user), Refusal::NotFound { noun: Noun::User, .. }));
 }
 
+/// Found by comparing with RabbitMQ: another argument that differed too was named instead.
+#[test]
+fn whose_a_queue_is_comes_before_what_it_is() {
+    let mut world = World::new();
+    world.durable("q");
+    let exclusive = QueueSpec { is_exclusive: true, ..QueueSpec::default() };
+    let refusal = world.refusal(ALICE, declare("q", exclusive.clone()));
+    assert_eq!(refusal, Refusal::Locked { queue: "q".into() });
+    world.done(ALICE, declare("own", exclusive));
+    let refusal = world.refusal(ALICE, declare("own", durable(QueueOptions::default())));
+    assert_eq!(refusal, Refusal::Locked { queue: "own".into() });
+}
+
 #[test]
 fn a_different_declaration_names_the_argument() {
     let mut world = World::new();
