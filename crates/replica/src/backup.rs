@@ -136,6 +136,9 @@ impl Backups {
     pub(crate) fn fetched(&mut self, fetched: Fetched) {
         let is_current = fetched.token == BACKUP_TOKEN | self.id;
         let Some(running) = self.running.as_mut().filter(|_| is_current) else { return };
+        if matches!(running.answer, Some(Err(_))) {
+            return;
+        }
         let unread = fetched.unread;
         running.answer = Some(match fetched.records {
             Ok(records) => Ok(Answer { records, unread }),
