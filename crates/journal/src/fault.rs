@@ -46,7 +46,8 @@ pub enum Fault {
     /// Bytes that were once durable no longer verify. Nothing from there on is served.
     #[error(
         "{file} is damaged at byte {offset} ({detail}); the log is good up to position \
-         {last_good}; restore the directory from a backup or a replica, nothing was changed"
+         {last_good}; nothing was changed; `potager repair --dry-run` says what is lost, or \
+         restore the directory from a backup"
     )]
     Damaged {
         /// The damaged file.

@@ -92,6 +92,8 @@ pub struct Journal {
     pub(crate) upkeep: Upkeep,
     pub(crate) stats: Stats,
     pub(crate) incarnation: u64,
+    /// Position of the last block without records.
+    pub(crate) witnessed: Lsn,
 }
 
 impl fmt::Debug for Journal {
@@ -416,7 +418,15 @@ impl Journal {
 
     /// Gives memory back that only traffic needs; call it when nothing happened for a while.
     /// Keeps the newest `keep_bytes` of the tail cache.
+    ///
+    /// Also guards the end of the log: a witness is written behind it, so that damage to the last
+    /// commit is told from a torn write from now on.
     pub fn trim(&mut self, keep_bytes: usize) {
+        if self.in_flight.is_none()
+            && let Err(fault) = self.write_witness()
+        {
+            tracing::debug!(%fault, "no witness was written");
+        }
         self.tail.shrink(keep_bytes);
         self.pool.clear();
         if self.open.is_empty() {
@@ -439,20 +449,31 @@ impl Journal {
             }
             self.wait_commit()?;
         }
-        // An empty block witnesses that everything before it was durable.
+        self.write_witness()?;
+        if self.in_flight.is_some() {
+            self.wait_commit()?;
+        }
+        Ok(())
+    }
+
+    /// An empty block, unless one stands at the end already: it says that everything before it was
+    /// durable. Nobody waits for it.
+    fn write_witness(&mut self) -> Result<(), Fault> {
+        self.check()?;
+        let next = self.next_lsn();
         if self.options.durability == Durability::Fsync
             && self.sealed.is_empty()
             && self.open.is_empty()
-            && self.next_lsn() > Lsn::ZERO
+            && next > self.witnessed
             && self.ring.fits_active(PAGE as u64)
             && let Some((segment, offset)) = self.ring.place(PAGE as u64)
         {
-            let block = Block::new(Vec::new(), self.next_lsn());
+            self.witnessed = next;
+            let block = Block::new(Vec::new(), next);
             self.in_flight = Some(0);
             if let Err(fault) = self.commits.send(vec![Placed { block, segment, offset }]) {
                 return self.poison(fault);
             }
-            self.wait_commit()?;
         }
         Ok(())
     }

@@ -119,6 +119,7 @@ impl Journal {
             upkeep: Upkeep::new(found.checkpoint, found.checkpoint_bytes, found.generation),
             stats: Stats::default(),
             incarnation,
+            witnessed: Lsn::ZERO,
             options,
             dir,
         };

@@ -120,6 +120,9 @@ pub struct Survey {
     pub stranded: u64,
     /// The log ends in an unfinished write, as a crash leaves it; no damage.
     pub is_torn: bool,
+    /// A repair was interrupted while it exchanged files; beginning another one finishes it, and
+    /// nothing else that is said here means anything.
+    pub is_exchanging: bool,
     /// There is enough to rebuild the owner's state at `end`.
     pub has_state: bool,
     checkpoint: Option<Checkpoint>,
@@ -138,7 +141,8 @@ impl Survey {
         let mut names = dir.list()?;
         names.sort();
         let mut problems = Vec::new();
-        if names.iter().any(|name| name == UNFINISHED_REPAIR) {
+        let is_exchanging = names.iter().any(|name| name == UNFINISHED_REPAIR);
+        if is_exchanging {
             let detail = "a repair was interrupted; run it again";
             problems.push(problem(&dir.open(UNFINISHED_REPAIR)?, 0, Lsn::ZERO, detail));
         }
@@ -157,6 +161,7 @@ impl Survey {
             reach: walk.reach,
             stranded: walk.stranded,
             is_torn: walk.is_torn,
+            is_exchanging,
             has_state: floor.is_some()
                 || is_empty
                 || (starts_at_zero && !segments.is_empty() && survivors.is_empty()),

@@ -168,7 +168,8 @@ impl Examined {
 }
 
 /// Puts a directory right that [`examine`] found damaged: with what is good in it, and without
-/// what is lost. Gives the folder in which the old files are.
+/// what is lost. Gives the folder in which the old files are; `None` when all that was left to do
+/// was to finish a repair that had been interrupted.
 ///
 /// # Errors
 /// [`Unrepaired`]; when a fault of the disk interrupts the exchange of the files, the directory
@@ -177,9 +178,12 @@ pub fn repair(
     disk: &Arc<dyn Disk>,
     options: &journal::Options,
     limits: Limits,
-) -> Result<(Examined, PathBuf), Unrepaired> {
+) -> Result<(Examined, Option<PathBuf>), Unrepaired> {
     let under_way = Repair::begin(Arc::clone(disk), &options.dir)?;
     let examined = examine(Arc::clone(disk), &options.dir, limits)?;
+    if examined.is_clean() {
+        return Ok((examined, None));
+    }
     if let Some(why) = examined.obstacle() {
         return Err(Unrepaired::NoState(why));
     }
@@ -189,7 +193,7 @@ pub fn repair(
     let snapshot = examined.engine.snapshot();
     rebuild.finish(Box::new(move |out| checkpoint::write(&snapshot, out)))?;
     let aside = under_way.exchange()?;
-    Ok((examined, aside))
+    Ok((examined, Some(aside)))
 }
 
 /// A log that only counts: what is decided here reaches the disk as a checkpoint.

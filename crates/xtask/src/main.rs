@@ -9,6 +9,7 @@ mod chaos;
 mod compat;
 mod conform;
 mod crash;
+mod damage;
 mod fix;
 mod fuzz;
 mod instructions;
@@ -86,6 +87,8 @@ enum Command {
         #[arg(long)]
         generator: bool,
     },
+    /// Flip every bit of a small log and cut its files short at every byte, in a release build
+    Damage,
     /// Count instructions per message under Callgrind and hold them against the budget
     Instructions {
         /// Write what was found into the budget
@@ -135,6 +138,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         Command::Fuzz { targets, seconds, generator } => {
             fuzz::run(&workspace, &fuzz::Plan { targets, seconds, is_generated: generator })
         }
+        Command::Damage => damage::run(&workspace),
         Command::Instructions { update } => instructions::run(&workspace, update),
         Command::Planted { names, list } => planted::run(&workspace, &names, list),
         Command::Promises => promises::run(&workspace),

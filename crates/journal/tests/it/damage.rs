@@ -164,6 +164,29 @@ fn after_a_clean_close_even_the_last_block_is_guarded() {
     assert!(matches!(opened, Err(Fault::Damaged { .. })), "{opened:?}");
 }
 
+/// Promise: P11.
+#[test]
+fn after_a_quiet_moment_the_last_commit_is_guarded_too() {
+    let (disk, _) = small_log();
+    let (mut journal, _) = open(&disk).expect("open");
+    record(1, false, b"the last words", &mut journal).expect("append");
+    commit(&mut journal).expect("commit");
+    let before = disk.operations();
+    for _ in 0..3 {
+        journal.trim(usize::MAX);
+        commit(&mut journal).expect("commit");
+    }
+    assert_eq!(disk.operations(), before + 2, "one block and its sync, and no more");
+    drop(journal);
+    let file = named(&disk, "log-");
+    let mut bytes = disk.bytes(&file).expect("bytes");
+    let last = blocks(&bytes)[4];
+    bytes[last + 80] ^= 1;
+    disk.set_bytes(&file, bytes);
+    let opened = open(&disk);
+    assert!(matches!(opened, Err(Fault::Damaged { .. })), "{opened:?}");
+}
+
 /// A log with a checkpoint, survivors, and records above both.
 fn rich_log() -> (FaultyDisk, Owner) {
     let disk = FaultyDisk::new();

@@ -15,6 +15,7 @@ mod crashes;
 mod damage;
 mod every_bit;
 mod formats;
+mod odd_files;
 mod owner;
 mod random;
 mod rig;
