@@ -481,6 +481,22 @@ def test_commands_ask_over_https(shared, tmp_path):
     assert done.returncode == 1 and "certificate" in done.stderr, done.stderr
 
 
+def test_publish_and_get_over_amqps(shared, name, tmp_path):
+    queue = name()
+
+    def run(command, *more, ca=shared.authority.path):
+        return subprocess.run(
+            [BINARY, command, "--url", f"amqps://localhost:{shared.port}", "--ca-file", str(ca),
+             *more], capture_output=True, text=True, timeout=30, check=False)
+
+    done = run("publish", "--declare", "--queue", queue, "over the wire")
+    assert done.returncode == 0, done.stderr
+    done = run("get", queue)
+    assert (done.returncode, done.stdout.strip()) == (0, "over the wire"), done.stderr
+    done = run("get", queue, ca=Authority(tmp_path / "other").path)
+    assert done.returncode == 1 and "--ca-file" in done.stderr, done.stderr
+
+
 def test_kombu_logs_in_by_certificate(mutual):
     import kombu
 

@@ -14,7 +14,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use dial::{DialFault, client_config, connect};
+pub use dial::{BlockingStream, DialFault, client_config, connect, connect_blocking};
 pub use files::{Clients, FileFault, Keys, Plan, load};
 pub use handshake::{Acceptor, HANDSHAKE_MAX, HandshakeFault};
 pub use identity::{ClientName, name_in};

@@ -52,6 +52,29 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, FileFa
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
+/// A session for callers that wait in system calls.
+pub type BlockingStream = rustls::StreamOwned<ClientConnection, std::net::TcpStream>;
+
+/// As [`connect`], for callers that wait in system calls: the handshake happens with the first
+/// read or write, within the time limits that the socket has.
+///
+/// # Errors
+/// The name cannot stand in a certificate.
+pub fn connect_blocking(
+    socket: std::net::TcpStream,
+    config: Arc<ClientConfig>,
+    name: &str,
+) -> Result<BlockingStream, DialFault> {
+    Ok(BlockingStream::new(session(config, name)?, socket))
+}
+
+fn session(config: Arc<ClientConfig>, name: &str) -> Result<ClientConnection, DialFault> {
+    let server = ServerName::try_from(name.to_owned());
+    let server = server.map_err(|_| DialFault::Name(name.to_owned()))?;
+    let session = ClientConnection::new(config, server);
+    Ok(session.map_err(|error| HandshakeFault::Failed(io::Error::other(error)))?)
+}
+
 /// Shakes hands with the server called `name`.
 ///
 /// # Errors
@@ -61,10 +84,7 @@ pub async fn connect(
     config: Arc<ClientConfig>,
     name: &str,
 ) -> Result<TlsStream, DialFault> {
-    let server = ServerName::try_from(name.to_owned());
-    let server = server.map_err(|_| DialFault::Name(name.to_owned()))?;
-    let session = ClientConnection::new(config, server);
-    let session = session.map_err(|error| HandshakeFault::Failed(io::Error::other(error)))?;
-    let stream = TlsStream::new(socket, Session::Client(session), Rc::new(Buffers::new()));
+    let session = Session::Client(session(config, name)?);
+    let stream = TlsStream::new(socket, session, Rc::new(Buffers::new()));
     Ok(shake_hands(stream).await?)
 }

@@ -1,14 +1,15 @@
 //! [`Link`]: a connected and logged-in socket that sends and receives whole frames.
 //!
-//! Lives here: TCP, the handshake, the connection class. Not here: channels and what is said on
-//! them (`session`). The load generator logs in through a link and then takes its socket.
+//! Lives here: TCP and TLS, the handshake, the connection class. Not here: channels and what is said
+//! on them (`session`). The load generator logs in through a link and then takes its socket.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use model::table::{self, Value};
+use net::tls::BlockingStream;
 use proto_amqp::codec::{self, METHOD, PROTOCOL_HEADER};
 use proto_amqp::table::Method;
 
@@ -29,9 +30,38 @@ pub(super) struct Received {
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 << 10;
 
+/// A socket, with or without TLS.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<BlockingStream>),
+}
+
+impl Stream {
+    const fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(session) => &session.sock,
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.write_all(bytes),
+            Self::Tls(session) => session.write_all(bytes).and_then(|()| session.flush()),
+        }
+    }
+
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(room),
+            Self::Tls(session) => session.read(room),
+        }
+    }
+}
+
 /// A connection after its handshake, without heartbeats.
 pub(crate) struct Link {
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     scratch: Box<[u8]>,
     /// Frames that [`Link::flush`] will send.
@@ -49,8 +79,10 @@ impl Link {
     /// # Errors
     /// When the server cannot be reached, refuses the login or breaks the protocol.
     pub(crate) fn connect(address: &Address) -> Result<Self, Fault> {
-        let stream = dial(address)?;
-        stream.set_nodelay(true).map_err(Fault::socket("setting up the socket"))?;
+        let socket = dial(address)?;
+        socket.set_nodelay(true).map_err(Fault::socket("setting up the socket"))?;
+        let stream =
+            if address.has_tls { encrypt(socket, address)? } else { Stream::Plain(socket) };
         let mut link = Self {
             stream,
             input: BytesMut::new(),
@@ -130,11 +162,14 @@ impl Link {
     /// Gives the socket away, blocking and without time limits. Nothing may be under way.
     ///
     /// # Errors
-    /// When the socket fails.
+    /// When the socket fails, or is not a plain one.
     pub(crate) fn into_stream(mut self) -> Result<TcpStream, Fault> {
         self.flush()?;
-        self.stream.set_read_timeout(None).map_err(Fault::socket("setting up the socket"))?;
-        Ok(self.stream)
+        let Stream::Plain(socket) = self.stream else {
+            return Err(Fault::Address("this measures servers without TLS, amqp://".to_owned()));
+        };
+        socket.set_read_timeout(None).map_err(Fault::socket("setting up the socket"))?;
+        Ok(socket)
     }
 
     /// Sends what has gathered in `output`.
@@ -218,9 +253,8 @@ impl Link {
         // One system call less when the time left is about what the socket waits anyway.
         let left = Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(0) + 1);
         if self.timeout != Some(left) {
-            self.stream
-                .set_read_timeout(Some(left))
-                .map_err(Fault::socket("setting up the socket"))?;
+            let socket = self.stream.socket();
+            socket.set_read_timeout(Some(left)).map_err(Fault::socket("setting up the socket"))?;
             self.timeout = Some(left);
         }
         match self.stream.read(&mut self.scratch) {
@@ -269,8 +303,18 @@ fn dial(address: &Address) -> Result<TcpStream, Fault> {
             Err(error) => last = Some(error),
         }
     }
-    let error = last.unwrap_or_else(|| std::io::Error::from(ErrorKind::NotFound));
+    let error = last.unwrap_or_else(|| io::Error::from(ErrorKind::NotFound));
     Err(Fault::socket(doing())(error))
+}
+
+/// The handshake itself happens with the first flush.
+fn encrypt(socket: TcpStream, address: &Address) -> Result<Stream, Fault> {
+    let fault = |error: &dyn std::error::Error| Fault::Address(error.to_string());
+    let config = net::tls::client_config(address.ca_file.as_deref());
+    let config = config.map_err(|error| fault(&error))?;
+    socket.set_read_timeout(Some(REPLY_TIMEOUT)).map_err(Fault::socket("setting up the socket"))?;
+    let session = net::tls::connect_blocking(socket, config, &address.host);
+    Ok(Stream::Tls(Box::new(session.map_err(|error| fault(&error))?)))
 }
 
 /// Splits the first whole frame off `input`; `None` when it is not all there yet.

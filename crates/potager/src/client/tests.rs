@@ -108,6 +108,25 @@ fn addresses_read_as_other_clients_read_them() {
 }
 
 #[test]
+fn tls_has_a_port_of_its_own() {
+    let address: Address = "amqps://h/x".parse().unwrap();
+    assert_eq!((address.port, address.has_tls), (5671, true));
+    assert_eq!(format!("{address:?}"), "amqps://guest@h:5671/x");
+    let address: Address = "amqp://h:5671".parse().unwrap();
+    assert!(!address.has_tls, "the scheme decides, not the port");
+}
+
+/// Promise: P20.
+#[test]
+fn no_fault_of_an_address_repeats_its_password() {
+    for text in ["http://u:hidden@h", "u:hidden@h", "amqp://u:hidden%z@h", "amqp://u:hidden/x@h"] {
+        let fault = text.parse::<Address>().unwrap_err();
+        assert!(!fault.to_string().contains("hidden"), "{text}: {fault}");
+        assert!(!format!("{fault:?}").contains("hidden"), "{text}: {fault:?}");
+    }
+}
+
+#[test]
 fn a_body_is_cut_into_frames_and_put_together_again() {
     let (address, playing) = peer(|peer| {
         peer.hear("basic.publish");

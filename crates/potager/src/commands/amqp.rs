@@ -1,11 +1,13 @@
 //! What `publish` and `get` share: the `--url` of an AMQP server and a connection whose failure
 //! says what to do. Not a command; the protocol is `crate::client`'s.
 
+use std::io;
+
 use crate::client::{Address, Client, Fault};
 
 /// Help of `--url`.
-pub(crate) const URL_HELP: &str =
-    "The server, as in amqp://ann:secret@host:5672/vhost; parts may be left out";
+pub(crate) const URL_HELP: &str = "The server, as in amqp://ann:secret@host:5672/vhost, or amqps:// for TLS; parts may be left \
+     out, and a password that is comes from $POTAGER_PASSWORD";
 
 /// Connects and opens a channel.
 ///
@@ -30,6 +32,11 @@ fn advice(fault: &Fault, address: &Address) -> Option<String> {
              vhosts add`",
             address.vhost
         )),
+        Fault::Socket { source, .. } if source.kind() == io::ErrorKind::InvalidData => Some(
+            "cannot trust the server, or it does not speak TLS; if its certificate is signed by \
+             an authority of its own, name that with --ca-file"
+                .to_owned(),
+        ),
         Fault::Socket { .. } => {
             Some("no server answers; start one with `potager serve`, or correct --url".to_owned())
         }

@@ -1,7 +1,7 @@
 //! `potager get QUEUE`: messages of a queue of any AMQP server, put back unless `--ack`. The
 //! protocol is `crate::client`'s.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use base64ct::{Base64, Encoding};
 use indicatif::ProgressBar;
@@ -35,13 +35,16 @@ pub(crate) struct Args {
     /// The server
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672", help = URL_HELP)]
     url: Address,
+    /// PEM file with the authority that signs an amqps:// server; else those of the system
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Print one JSON object a line; bodies that are no text in base64
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut client = amqp::connect(&args.url)?;
+    let mut client = amqp::connect(&args.url.trusting(args.ca_file.as_ref()))?;
     let progress =
         if args.count > 1 { ProgressBar::new(args.count) } else { ProgressBar::hidden() };
     let mut count = 0;

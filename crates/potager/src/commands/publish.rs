@@ -66,6 +66,9 @@ pub(crate) struct Args {
     /// The server
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672", help = URL_HELP)]
     url: Address,
+    /// PEM file with the authority that signs an amqps:// server; else those of the system
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// Print the counts as one JSON object
     #[arg(long)]
     json: bool,
@@ -83,7 +86,7 @@ struct Counts {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut client = amqp::connect(&args.url)?;
+    let mut client = amqp::connect(&args.url.trusting(args.ca_file.as_ref()))?;
     if let (true, Some(queue)) = (args.declare, &args.queue) {
         client.declare_queue(&QueueSpec {
             name: queue,
