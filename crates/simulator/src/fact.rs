@@ -102,6 +102,8 @@ pub enum Fact {
         /// What is wrong.
         detail: String,
     },
+    /// A client asked for so many unsettled deliveries per consumer at most; 0: any number.
+    Asked(ConnId, u16),
     /// A client asked to consume from a queue.
     Subscribed(ConnId, Place),
     /// A client sent an acknowledgement.
@@ -133,6 +135,8 @@ pub enum Fact {
     Missing(String),
     /// A client said goodbye: what it still has goes back.
     Leaving(ConnId),
+    /// The server asked a client to go and took back what it had; what it sends may be unheard.
+    Dismissed(ConnId),
     /// The server's end of a connection closed.
     Ended(ConnId),
     /// The server is gone.

@@ -5,6 +5,7 @@
 //! the sentence: a checker counts only after it has caught something.
 
 mod acknowledged_loss;
+mod credit;
 mod damage;
 mod disk_failure;
 mod gone;
@@ -14,6 +15,8 @@ mod owners;
 mod poison;
 mod pressure;
 mod progress;
+mod redelivery;
+mod refused;
 mod replay;
 mod settled;
 mod timers;
@@ -71,6 +74,9 @@ pub fn all(garden: &Garden) -> Vec<Box<dyn Invariant>> {
         Box::new(owners::Owners::default()),
         Box::new(settled::Settled::default()),
         Box::new(order::Order::new(garden)),
+        Box::new(redelivery::Redelivery::default()),
+        Box::new(refused::Refused::default()),
+        Box::new(credit::Credit::default()),
         Box::new(gone::Gone::new(garden)),
         Box::new(timers::Timers::new(garden)),
         Box::new(poison::Poison::new(garden)),

@@ -218,6 +218,7 @@ impl Io<'_> {
     pub(crate) fn qos(&mut self, channel: u16, count: u16) {
         let qos = Method::BasicQos { prefetch_size: 0, prefetch_count: count, global: false };
         self.say(channel, &qos);
+        self.tell(Fact::Asked(self.conn, count));
     }
 }
 

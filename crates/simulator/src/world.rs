@@ -292,7 +292,7 @@ impl World {
 
     /// The end of a turn of the server.
     fn turn(&mut self) {
-        if self.turn_at != Some(self.now) {
+        if self.turn_at.is_none_or(|at| at > self.now) {
             return;
         }
         self.turn_at = None;
@@ -323,7 +323,8 @@ impl World {
         let Some(node) = self.server.node.as_ref() else { return };
         let has_work = node.has_work();
         self.want_disk();
-        let longest = 5 * SECOND;
+        let is_stopping = self.weather.stop_by.is_some();
+        let longest = if is_stopping { SECOND / 10 } else { 5 * SECOND };
         let pause =
             deadline.map_or(longest, |at| at.0.saturating_sub(moment.wall.0).saturating_mul(1_000));
         self.want_turn(if has_work { 5 } else { pause.clamp(1_000, longest) });
@@ -331,7 +332,7 @@ impl World {
 
     /// The log's workers do what waits.
     fn work_on_disk(&mut self) {
-        if self.disk_at != Some(self.now) {
+        if self.disk_at.is_none_or(|at| at > self.now) {
             return;
         }
         self.disk_at = None;

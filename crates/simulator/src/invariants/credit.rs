@@ -79,9 +79,8 @@ mod tests {
     #[test]
     fn one_more_than_asked_for_is_an_objection() {
         let begin = [Fact::Asked(1, 2), Fact::Subscribed(1, 1), came(1), came(2)];
-        let check = |then: &[Fact]| {
-            try_history(&mut Credit::default(), &[&begin[..], then].concat())
-        };
+        let check =
+            |then: &[Fact]| try_history(&mut Credit::default(), &[&begin[..], then].concat());
         assert!(check(&[came(3)]).is_err());
         let acked = Fact::Acked(Held { message: 1, place: 1, conn: 1 });
         assert_eq!(check(&[acked, came(3)]), Ok(()));

@@ -119,7 +119,7 @@ impl Invariant for Order {
                 self.users.entry(*place).or_default().insert(*conn);
                 self.returned.retain(|(_, at), _| at != place);
             }
-            Fact::Ended(conn) | Fact::Leaving(conn) => {
+            Fact::Ended(conn) | Fact::Leaving(conn) | Fact::Dismissed(conn) => {
                 let users = &mut self.users;
                 // What the other had may stand before what is on its way already.
                 self.returned.retain(|(_, place), _| {

@@ -63,7 +63,9 @@ impl Invariant for Owners {
                     self.owners.remove(&(held.message, held.place));
                 }
             }
-            Fact::Ended(conn) | Fact::Leaving(conn) => self.owners.retain(|_, owner| owner != conn),
+            Fact::Ended(conn) | Fact::Leaving(conn) | Fact::Dismissed(conn) => {
+                self.owners.retain(|_, owner| owner != conn)
+            }
             Fact::Crashed(_) => self.owners.clear(),
             _ => {}
         }

@@ -46,7 +46,7 @@ impl Invariant for Settled {
                     ));
                 }
             }
-            Fact::Ended(conn) => {
+            Fact::Ended(conn) | Fact::Dismissed(conn) => {
                 self.ended.insert(*conn);
                 self.fresh.retain(|_, owner| owner != conn);
             }

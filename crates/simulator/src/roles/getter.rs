@@ -24,6 +24,7 @@ impl Getter {
 impl Role for Getter {
     fn opened(&mut self, io: &mut Io<'_>) {
         self.asked_ms = None;
+        io.tell(Fact::Subscribed(io.conn, self.place));
         io.wake_in(self.pause);
     }
 

@@ -159,7 +159,8 @@ impl World {
         let (log_ms, is_smooth) = (self.clock.latest(), self.weather.is_smooth(self.now));
         let Some(client) = self.clients.get_mut(index) else { return };
         let (Some(conn), Some(link)) = (client.conn, client.link.as_mut()) else { return };
-        let is_ended = self.conns.get(conn as usize).is_none_or(|conn| conn.is_ended);
+        let there = self.conns.get(conn as usize);
+        let is_ended = there.is_none_or(|conn| conn.is_ended || conn.is_told_to_go);
         let is_stale = is_ended || link.is_leaving();
         let (mut wake_at, mut wants_close) = (None, false);
         let mut out = bytes::BytesMut::new();

@@ -162,6 +162,7 @@ impl World {
             }
         }
         self.totals.disk(&lying.tally());
+        self.trace.note(self.now, &format!("{lie:?} after {after}"));
         self.compare_damaged(&honest.after_power_loss(1), &lying.after_power_loss(1), false);
     }
 

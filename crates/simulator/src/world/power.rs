@@ -94,6 +94,13 @@ impl World {
         if let Some(node) = self.server.node.as_mut().filter(|_| self.weather.stop_by.is_none()) {
             node.shut_down("the server is stopping");
             self.weather.stop_by = Some(self.now + GOODBYE_MAX);
+            // What they have goes back, whether they have heard or not.
+            for conn in self.server.lines.keys() {
+                self.facts.push(Fact::Dismissed(*conn));
+                if let Some(there) = self.conns.get_mut(*conn as usize) {
+                    there.is_told_to_go = true;
+                }
+            }
             self.want_turn(5);
         }
     }
@@ -169,7 +176,8 @@ impl World {
         if self.server.disk.is_crashed() {
             self.power_loss();
         } else if self.expects_fault() {
-            // No room even to start: somebody will make some.
+            // Somebody looks after the disk.
+            self.server.disk.heal();
             self.end_server(Crash::Fault, true);
         } else {
             self.facts.push(Fact::Stuck(format!("the server does not start: {startup}")));

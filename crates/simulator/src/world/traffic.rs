@@ -17,6 +17,8 @@ pub(super) struct Conn {
     pub(super) waits: bool,
     /// The server's end is closed.
     pub(super) is_ended: bool,
+    /// The server has asked it to end, and taken back what it had.
+    pub(super) is_told_to_go: bool,
     /// The timer events that are planned for the two ends.
     pub(super) line_timer: Option<Micros>,
     pub(super) link_timer: Option<Micros>,
@@ -24,7 +26,15 @@ pub(super) struct Conn {
 
 impl Conn {
     pub(super) fn new(client: usize, pipe: Pipe) -> Self {
-        Self { client, pipe, waits: false, is_ended: false, line_timer: None, link_timer: None }
+        Self {
+            client,
+            pipe,
+            waits: false,
+            is_ended: false,
+            is_told_to_go: false,
+            line_timer: None,
+            link_timer: None,
+        }
     }
 }
 
@@ -88,9 +98,13 @@ impl World {
             Found::Nothing => Ok(()),
             Found::End(_) => Err(false),
         };
+        let is_more = there.pipe.up.is_ready(self.now);
         if let Err(has_last_words) = outcome {
             self.close_line(conn, has_last_words);
             return;
+        }
+        if is_more {
+            self.at(self.now + 1, Event::Up(conn));
         }
         self.pass(conn);
         self.flush_client(conn);
@@ -154,7 +168,7 @@ impl World {
     pub(super) fn line_timer(&mut self, conn: ConnId) {
         let moment = self.moment();
         let Some(there) = self.conns.get_mut(conn as usize) else { return };
-        if there.line_timer != Some(self.now) && there.line_timer.is_some() {
+        if there.line_timer.is_none_or(|at| at > self.now) {
             return;
         }
         there.line_timer = None;
