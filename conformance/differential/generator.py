@@ -171,11 +171,15 @@ def bind(dice: random.Random, conn: int, ch: int) -> dict:
 
 
 def exchange_bind(dice: random.Random, conn: int, ch: int) -> dict:
-    """exchange.bind or exchange.unbind."""
+    """exchange.bind or exchange.unbind.
+
+    One end is always the sequence's own: what stood between two built-in ones would outlive it.
+    """
+    ends = [dice.choice(EXCHANGES + ("",)), dice.choice(EXCHANGES[:3])]
+    dice.shuffle(ends)
     return {
         "do": "exchange_bind" if dice.random() < 0.75 else "exchange_unbind", "conn": conn,
-        "ch": ch, "destination": dice.choice(EXCHANGES + ("",)),
-        "source": dice.choice(EXCHANGES), "key": dice.choice(PATTERNS),
+        "ch": ch, "destination": ends[0], "source": ends[1], "key": dice.choice(PATTERNS),
     }
 
 

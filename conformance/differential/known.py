@@ -56,6 +56,13 @@ KNOWN: tuple[Known, ...] = (
           "(docs/protocols/conformance.md)",
           lambda it: _does(it, "get") and _codes(it) == (0, 405)
           and "single active consumer" in " ".join(it.ours_text)),
+    Known("AMQP-008", "an unknown delivery tag inside a transaction is told by the commit",
+          lambda it: _does(it, "ack", "nack", "reject", "commit") and _codes(it) in
+          ((406, 0), (0, 406))
+          and "unknown delivery tag" in " ".join(it.theirs_text + it.ours_text)),
+    Known("AMQP-103", "x-overflow = drop-head, said or not said, is the same declaration",
+          lambda it: _does(it, "declare") and _codes(it) == (406, 0)
+          and any("x-overflow" in text and "drop-head" in text for text in it.theirs_text)),
     Known("AMQP-012", "x-queue-mode is neither checked nor obeyed",
           lambda it: _does(it, "declare") and _codes(it) == (406, 0)
           and any("x-queue-mode" in text for text in it.theirs_text)),

@@ -11,6 +11,7 @@ compare.py looks again before it calls a difference one.
 
 from __future__ import annotations
 
+import re
 import time
 
 import encode
@@ -23,6 +24,7 @@ PROBE_OK = (40, 11)
 # Asks for an exchange that is always there.
 PROBE = frames.exchange_declare("amq.direct", bits=1)
 NAMED_MADE = ("amq.gen-", "amq.ctag-")
+MADE = re.compile(r"amq\.(gen|ctag)-[\w-]+")
 
 
 def on_channel(data: bytes, channel: int) -> bytes:
@@ -96,7 +98,7 @@ class Side:
     def _close_words(self, number: int, channel: int, event: Event) -> tuple:
         reader = Reader(event.arguments)
         code, text = reader.take("H"), reader.short().decode("utf-8", "replace")
-        self.texts.append(self.names.off(text))
+        self.texts.append(MADE.sub("<made>", self.names.off(text)))
         verb = "connection.close" if channel == 0 else "channel.close"
         return number, channel, verb, code, reader.take("H"), reader.take("H")
 

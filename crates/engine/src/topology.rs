@@ -135,9 +135,8 @@ impl Engine {
         let vhost = self.state.vhost(id).ok_or(Refusal::NotOpen)?;
         let is_there = vhost.router.check_unbind(binding)?;
         let is_durable = vhost.router.is_durable(binding);
-        if binding.kind == DestinationKind::Queue
-            && vhost.router.queue(&binding.destination).is_some()
-        {
+        // Only who takes something away must own it. Source: observed, RabbitMQ 3.10.8.
+        if is_there && binding.kind == DestinationKind::Queue {
             self.usable_queue(asker, &binding.destination)?;
         }
         let mut gate = self.topology_gate(id);

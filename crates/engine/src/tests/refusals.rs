@@ -57,6 +57,19 @@ fn whose_a_queue_is_comes_before_what_it_is() {
     assert_eq!(refusal, Refusal::Locked { queue: "own".into() });
 }
 
+/// Found by comparing with RabbitMQ: to take away what is not there was refused.
+#[test]
+fn only_a_binding_that_is_there_is_somebodys() {
+    let mut world = World::new();
+    let exclusive = QueueSpec { is_exclusive: true, ..QueueSpec::default() };
+    world.done(ALICE, declare("own", exclusive));
+    let unbind = || Request::Unbind(Box::new(binding("amq.fanout", "own", "")));
+    world.done(BOB, unbind());
+    world.done(ALICE, Request::Bind(Box::new(binding("amq.fanout", "own", ""))));
+    assert_eq!(world.refusal(BOB, unbind()), Refusal::Locked { queue: "own".into() });
+    world.done(ALICE, unbind());
+}
+
 #[test]
 fn a_different_declaration_names_the_argument() {
     let mut world = World::new();
