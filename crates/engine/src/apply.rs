@@ -17,17 +17,23 @@ impl Engine {
         from: SessionId,
         envelope: Envelope,
     ) {
-        let Envelope { channel, ticket, request } = envelope;
+        let Envelope { channel, ticket, .. } = envelope;
         let asker = Asker { session: from, channel, ticket };
         let open = self.sessions.channel(from, channel);
         let is_broken = open.is_some_and(|it| it.is_broken);
-        if is_broken && !matches!(request, Request::CloseChannel) {
+        if is_broken && !matches!(envelope.request, Request::CloseChannel) {
             return;
         }
         let generation = self.state.rights.generation();
-        let is_granted = open.is_some_and(|it| it.granted.covers(&request, generation));
-        let allowed = if is_granted { Ok(()) } else { self.authorize(asker, &request) };
-        if let Err(refusal) = allowed.and_then(|()| self.answer(turn, asker, request)) {
+        let is_granted = open.is_some_and(|it| it.granted.covers(&envelope.request, generation));
+        let refused =
+            if is_granted { None } else { self.authorize(asker, &envelope.request).err() };
+        // The request is moved once only, and not into a closure first: this is the hot road.
+        let outcome = match refused {
+            None => self.answer(turn, asker, envelope.request),
+            Some(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = outcome {
             if let Some(channel) = self.sessions.channel_mut(from, channel) {
                 channel.is_broken |= channel.is_strict;
             }

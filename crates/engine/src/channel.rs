@@ -99,6 +99,13 @@ impl Channels {
         self.find(number).ok().map(|index| self.sorted.remove(index).1)
     }
 
+    /// What was allowed before has to be asked again.
+    pub(crate) fn forget_grants(&mut self) {
+        for (_, channel) in &mut self.sorted {
+            channel.granted = Granted::default();
+        }
+    }
+
     /// Their numbers, ascending.
     pub(crate) fn numbers(&self) -> Vec<u16> {
         self.sorted.iter().map(|(number, _)| *number).collect()

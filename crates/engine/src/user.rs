@@ -78,6 +78,7 @@ impl Engine {
         };
         if let Some(session) = self.sessions.get_mut(asker.session) {
             session.actor = Actor::User(Bytes::copy_from_slice(user));
+            session.channels.forget_grants();
             turn.reply(asker, gate, Reply::Authenticated { tags: found.tags.clone() });
         }
     }
@@ -92,6 +93,7 @@ impl Engine {
         let id = self.vhost_named(name)?;
         let session = self.sessions.get_mut(asker.session).ok_or(Refusal::NotOpen)?;
         session.vhost = Some(id);
+        session.channels.forget_grants();
         turn.reply(asker, self.state.changed, Reply::Done);
         Ok(())
     }

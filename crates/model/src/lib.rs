@@ -27,7 +27,8 @@ pub use properties::Properties;
 pub use refusal::{Noun, Refusal};
 pub use reply::{Cell, Delivery, Event, Output, Reply, Row};
 pub use request::{
-    Admin, Consume, Credentials, DeclareExchange, DeclareQueue, Envelope, Listing, Op, Proof, Request,
+    Admin, Consume, Credentials, DeclareExchange, DeclareQueue, Envelope, Listing, Op, Proof,
+    Request,
 };
 pub use topology::{
     Binding, DestinationKind, ExchangeKind, ExchangeSpec, Overflow, QueueKind, QueueOptions,

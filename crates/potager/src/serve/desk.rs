@@ -39,8 +39,8 @@ impl Desk {
         Rc::clone(&self.server)
     }
 
-    /// Asks one thing in somebody's name, in a virtual host when it needs one. A storage fault ends the process, so
-    /// this always answers or dies with it.
+    /// Asks one thing in somebody's name, in a virtual host when it needs one. A storage fault ends
+    /// the process, so this always answers or dies with it.
     pub(crate) async fn ask(&self, actor: Actor, vhost: Option<Bytes>, request: Request) -> Reply {
         let news = Rc::new(Notify::new());
         let bell = Rc::clone(&news);

@@ -1,4 +1,5 @@
-//! Permissions read and changed. Which path means what is `route/permissions.rs`.
+//! Permissions read and changed, in the user's name. Which path means what is
+//! `route/permissions.rs`. Called by `perform`.
 
 use bytes::Bytes;
 use model::{Admin, Refusal, Reply, Row};
