@@ -2,9 +2,9 @@
 //! scripts know. Off the critical path; nothing here holds a message.
 //!
 //! Lives here: [`handle`], the one road from request to response. Not here: sockets and HTTP
-//! itself (`net::http`), the queue state: asked for through [`Node`] in the user's name, so that the
-//! engine says what they may do. Which path means what is `route`, who comes in at all `guard`, what
-//! comes out `render` and `metrics`.
+//! itself (`net::http`), the queue state: asked for through [`Node`] in the user's name, so that
+//! the engine says what they may do. Which path means what is `route`, who comes in at all is
+//! `guard`, what comes out `render` and `metrics`.
 
 mod backup;
 mod guard;
