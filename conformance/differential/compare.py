@@ -40,9 +40,12 @@ class Difference:
 class Comparison:
     """Two servers, the original first."""
 
-    def __init__(self, theirs: int, ours: int) -> None:
-        """Remember both ports."""
+    def __init__(self, theirs: int, ours: int, is_one_server: bool = False) -> None:
+        """Remember both ports. With one server for both sides, names are kept apart."""
         self.ports = (theirs, ours)
+        self.is_one_server = is_one_server
+        # What the second side does instead of an action; for testing the comparison itself.
+        self.tamper = lambda action: action
         self.runs = itertools.count()
         self.methods = 0
         self.texts: dict[tuple[str, str], int] = {}
@@ -54,8 +57,9 @@ class Comparison:
         prefix = f"{self.stem}-{next(self.runs)}-"
         sides = []
         try:
-            for port in self.ports:
-                sides.append(Side(port, prefix))
+            for number, port in enumerate(self.ports):
+                own = f"{prefix}{number}-" if self.is_one_server else prefix
+                sides.append(Side(port, own))
             for at, action in enumerate(actions):
                 found = self._step(sides, at, action)
                 if found:
@@ -67,9 +71,9 @@ class Comparison:
 
     def _step(self, sides: list[Side], at: int, action: dict) -> Difference | None:
         self.methods += 1
-        for side in sides:
+        for side, does in zip(sides, (action, self.tamper(action))):
             side.begin()
-            side.act(action)
+            side.act(does)
         theirs, ours = (side.look() for side in sides)
         for pause in PATIENCE_S:
             if theirs == ours:

@@ -87,6 +87,9 @@ SUITES = (
     _own("hostile", 600,
          ("test_hostile_common.py", "test_hostile_frames.py", "test_hostile_methods.py"),
          "raw sockets: the hostile inputs, table by table"),
+    Suite("amqp/differential", 420, lambda: environment.HERE / "differential",
+          ("test_differential.py",), lambda port: {},
+          "generated sequences of methods: Potager and RabbitMQ must answer the same"),
     _own("ledger", 300, ("test_ledger.py",), "confirmed messages through kill -9"),
 )
 
