@@ -261,6 +261,33 @@ fn the_data_of_a_stopped_server_is_backed_up_too() {
     assert_eq!(server.lines("q"), ["one", "two"]);
 }
 
+#[test]
+fn a_client_that_goes_away_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let lines = format!("{}\n", "x".repeat(2000)).repeat(20_000);
+    good(&server.amqp(&["publish", "--declare", "--queue", "q"], &lines));
+    let mut client = TcpStream::connect(&server.http).unwrap();
+    let login = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\nHost: localhost\r\n";
+    let asked = format!("GET /api/backup HTTP/1.1\r\n{login}\r\n");
+    client.write_all(asked.as_bytes()).unwrap();
+    client.read_exact(&mut [0; 4096]).unwrap();
+    // The client reads no further: the backup waits for it, and everybody else goes on.
+    let file = dir.path().join("backup").to_str().unwrap().to_owned();
+    let create = ["backup", "create", "--to", &file];
+    let message = bad(&server.http(&create), 1);
+    assert!(message.contains("another backup is being taken"), "{message}");
+    good(&server.amqp(&["publish", "--queue", "q", "more"], ""));
+    drop(client);
+    let deadline = Instant::now() + PATIENCE;
+    while !server.http(&create).status.success() {
+        assert!(Instant::now() < deadline, "the first backup does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let checked = json(&potager(&["backup", "verify", &file, "--json"], ""));
+    assert_eq!(checked["messages"].as_u64(), Some(20_001));
+}
+
 /// Promise: P11.
 #[test]
 fn a_damaged_backup_is_named_and_not_restored() {
