@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use config::{ClientCertificates, Settings, TlsMode};
-use net::tls::{Acceptor, ClientName, Clients, Keys, Plan, TlsStream, load, name_in};
+use net::tls::{
+    Acceptor, ClientName, Clients, HandshakeFault, Keys, Plan, TlsStream, load, name_in,
+};
 use tokio::net::TcpStream;
 
 use super::{Server, authority};
@@ -18,9 +20,10 @@ use crate::exit::Usage;
 
 /// Failed handshakes are told once in so long; the others only to those who debug.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_hours(24);
-/// The log speaks of the certificate's end this long before, and at each of them again.
-const WARNED_DAYS: [u64; 3] = [1, 7, 30];
+const HOUR_S: u64 = 3600;
+const DAY_HOURS: u64 = 24;
+/// The log speaks of the certificate's end so many days before it; nearest first.
+const WARNED_DAYS: [u64; 4] = [0, 1, 7, 30];
 
 /// What encrypted doors share.
 pub(super) struct Tls {
@@ -30,7 +33,7 @@ pub(super) struct Tls {
     server: Rc<Server>,
     /// The files as they were when they were last looked at.
     seen: RefCell<Vec<Option<(SystemTime, u64)>>>,
-    /// The days left at the last warning about the certificate's end.
+    /// The mark of the last warning about the certificate's end, see [`WARNED_DAYS`].
     warned_days: Cell<Option<u64>>,
     told: Cell<Option<Instant>>,
 }
@@ -91,16 +94,13 @@ impl Tls {
     pub(super) fn warn_of_end(&self) {
         let Some(end) = self.server.certificate_ends.get() else { return };
         let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-        let days = left.as_secs() / DAY.as_secs();
-        let Some(mark) = WARNED_DAYS.into_iter().find(|mark| days < *mark) else { return };
-        if self.warned_days.get().is_some_and(|warned| warned <= mark) {
-            return;
-        }
+        let Some(mark) = mark_reached(left, self.warned_days.get()) else { return };
         self.warned_days.set(Some(mark));
         if left.is_zero() {
             tracing::error!("the TLS certificate has ended: clients refuse it; put a new one");
         } else {
-            tracing::warn!(days, "the TLS certificate ends soon; put a new one in its place");
+            let hours = left.as_secs() / HOUR_S;
+            tracing::warn!(hours, "the TLS certificate ends soon; put a new one in its place");
         }
     }
 
@@ -133,6 +133,8 @@ impl Tls {
             // Whoever comes too late was not told goodbye.
             Ok(_) if self.server.is_stopping() => None,
             Ok(stream) => Some(stream),
+            // A health check of a load balancer looks like this.
+            Err(HandshakeFault::Gone) => None,
             Err(error) if self.is_time_to_tell() => {
                 tracing::info!(peer = %address, %error, "a TLS connection was not made");
                 None
@@ -157,6 +159,14 @@ impl Tls {
     pub(super) fn user_in(&self, stream: &TlsStream) -> Option<String> {
         name_in(stream.peer_certificate()?, self.client_name.get())
     }
+}
+
+/// The mark that a certificate has passed since the last warning: so many days are left, or none.
+fn mark_reached(left: Duration, warned: Option<u64>) -> Option<u64> {
+    let hours = left.as_secs() / HOUR_S;
+    let passed = |days: &u64| if *days == 0 { left.is_zero() } else { hours < days * DAY_HOURS };
+    let mark = WARNED_DAYS.into_iter().find(passed)?;
+    warned.is_none_or(|warned| mark < warned).then_some(mark)
 }
 
 /// Reads the files that the settings name.
@@ -222,4 +232,48 @@ fn look(settings: &Settings) -> Vec<Option<(SystemTime, u64)>> {
     let mark = |file: Metadata| Some((file.modified().ok()?, file.len()));
     let stamp = |path: &Path| std::fs::metadata(path).ok().and_then(mark);
     files.iter().flatten().map(|path| stamp(path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_announced_at_30_7_and_1_days_and_when_it_comes() {
+        let day = |days: u64| Duration::from_hours(24 * days);
+        let hour = Duration::from_hours(1);
+        assert_eq!(mark_reached(day(31), None), None);
+        assert_eq!(mark_reached(day(30), None), None);
+        assert_eq!(mark_reached(day(30) - hour, None), Some(30));
+        assert_eq!(mark_reached(day(20), Some(30)), None, "once is enough");
+        assert_eq!(mark_reached(day(6), Some(30)), Some(7));
+        assert_eq!(mark_reached(day(6), None), Some(7), "also as the first thing that is seen");
+        assert_eq!(mark_reached(hour, Some(7)), Some(1));
+        assert_eq!(mark_reached(hour, Some(1)), None);
+        assert_eq!(mark_reached(Duration::ZERO, Some(1)), Some(0));
+        assert_eq!(mark_reached(Duration::ZERO, Some(0)), None);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_way_out() {
+        let wanted = |change: fn(&mut Settings)| {
+            let mut settings = Settings::default();
+            settings.tls.certificate_file = Some("server.pem".into());
+            settings.tls.key_file = Some("server.key".into());
+            change(&mut settings);
+            plan(&settings).map_err(|usage| usage.to_string())
+        };
+        assert!(wanted(|_| {}).is_ok());
+        let error = wanted(|settings| settings.tls.key_file = None).unwrap_err();
+        assert!(error.contains("tls.key_file") && error.contains("--tls auto"), "{error}");
+        let asking = |settings: &mut Settings| {
+            settings.tls.client_certificates = ClientCertificates::Optional;
+        };
+        assert!(wanted(asking).unwrap_err().contains("tls.client_ca_file"));
+        let auto = wanted(|settings| {
+            settings.tls.mode = TlsMode::Auto;
+            settings.tls.key_file = None;
+        });
+        assert!(auto.unwrap().key_file.ends_with("potager-data/tls/server.key"));
+    }
 }
