@@ -9,7 +9,7 @@ use config::{Resolved, SETTINGS, Sources, TextFile};
 use crate::{
     commands::{
         backup, bench, check_config, completions, config as config_command, demo, get, permissions,
-        publish, queues, serve, users, version, vhosts,
+        publish, queues, repair, serve, users, version, vhosts,
     },
     exit::{self, Usage},
     output,
@@ -56,6 +56,9 @@ enum Command {
     /// Back a server up, check a backup, make a data directory of one
     #[command(after_help = backup::EXAMPLE)]
     Backup(backup::Args),
+    /// Examine a damaged data directory, and put it right
+    #[command(after_help = repair::EXAMPLE)]
+    Repair(repair::Args),
     /// Show on this machine that nothing acknowledged is lost
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
@@ -90,6 +93,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Permissions(args) => permissions::run(&args),
         Command::Vhosts(args) => vhosts::run(&args),
         Command::Backup(args) => backup::run(&args),
+        Command::Repair(args) => repair::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::CheckConfig(args) => check_config::run(&args),

@@ -61,6 +61,11 @@ pub(crate) fn usage() -> ExitCode {
     ExitCode::from(USAGE)
 }
 
+/// Exit code 3 for a command that has said already what is damaged.
+pub(crate) fn storage() -> ExitCode {
+    ExitCode::from(STORAGE)
+}
+
 #[cfg(test)]
 mod tests {
     use anyhow::Context;

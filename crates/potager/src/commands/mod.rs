@@ -15,6 +15,7 @@ pub(crate) mod permissions;
 mod place;
 pub(crate) mod publish;
 pub(crate) mod queues;
+pub(crate) mod repair;
 pub(crate) mod serve;
 pub(crate) mod users;
 pub(crate) mod version;

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
+
 use crate::{cli::SettingArgs, logging, serve::Start};
 
 pub(crate) const EXAMPLE: &str = "\
@@ -19,8 +21,18 @@ pub(crate) struct Args {
     pub(crate) settings: SettingArgs,
 }
 
+/// Fewer open files than this do not even do for the server's own.
+const FILES_MIN: u64 = 64;
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let resolved = args.settings.resolve()?;
+    let files_max = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    if let Some(files_max) = files_max.filter(|files_max| *files_max < FILES_MIN) {
+        bail!(
+            "only {files_max} files may be open (`ulimit -n`); allow at least {FILES_MIN}, and one \
+             for each connection"
+        );
+    }
     let set_levels = logging::start(&resolved.settings.logging)?;
     let again = args.settings.clone();
     crate::serve::run(Start { resolved, reread: Box::new(move || again.resolve()), set_levels })
