@@ -99,7 +99,7 @@ impl Invariant for Redelivery {
                 self.pending.remove(&(held.conn, held.place, held.message));
                 self.returned.insert(held.place, self.clock);
             }
-            Fact::Leaving(conn) => {
+            Fact::Leaving(conn) | Fact::Dismissed(conn) => {
                 self.leaving.insert(*conn);
             }
             Fact::Ended(conn) => self.ended(*conn),

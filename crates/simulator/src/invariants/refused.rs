@@ -3,7 +3,7 @@
 //!
 //! Promise: P6.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
 use crate::fact::{ConnId, Fact, MessageId, Place};
@@ -13,6 +13,8 @@ use crate::fact::{ConnId, Fact, MessageId, Place};
 pub(crate) struct Refused {
     /// By whom. The refusal may be lost with the connection or with the server.
     refused: BTreeMap<(MessageId, Place), ConnId>,
+    /// Connections whose server's end is closed: nothing that they send arrives.
+    ended: BTreeSet<ConnId>,
 }
 
 impl Invariant for Refused {
@@ -22,7 +24,7 @@ impl Invariant for Refused {
 
     fn hear(&mut self, fact: &Fact) -> Result<(), String> {
         match fact {
-            Fact::Rejected(held) => {
+            Fact::Rejected(held) if !self.ended.contains(&held.conn) => {
                 self.refused.insert((held.message, held.place), held.conn);
             }
             Fact::Delivered(came) if !came.is_stale => {
@@ -33,7 +35,10 @@ impl Invariant for Refused {
                     ));
                 }
             }
-            Fact::Ended(conn) => self.refused.retain(|_, owner| owner != conn),
+            Fact::Ended(conn) | Fact::Leaving(conn) | Fact::Dismissed(conn) => {
+                self.ended.insert(*conn);
+                self.refused.retain(|_, owner| owner != conn);
+            }
             Fact::Crashed(_) => self.refused.clear(),
             _ => {}
         }
