@@ -244,7 +244,7 @@ mod tests {
         let hour = Duration::from_hours(1);
         assert_eq!(mark_reached(day(31), None), None);
         assert_eq!(mark_reached(day(30), None), None);
-        assert_eq!(mark_reached(day(30) - hour, None), Some(30));
+        assert_eq!(mark_reached(hour * (30 * 24 - 1), None), Some(30));
         assert_eq!(mark_reached(day(20), Some(30)), None, "once is enough");
         assert_eq!(mark_reached(day(6), Some(30)), Some(7));
         assert_eq!(mark_reached(day(6), None), Some(7), "also as the first thing that is seen");
