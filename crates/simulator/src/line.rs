@@ -3,8 +3,6 @@
 //! The same passes in the same order: take what the engine released, write once, read once, let
 //! the door parse, submit. Not here: when it gets its turn (`server`), how bytes travel (`pipe`).
 
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
@@ -45,16 +43,10 @@ pub(crate) struct Line {
     is_stalled: bool,
     has_news: bool,
     stuck_since: Option<Micros>,
-    /// The node has something for it.
-    pub(crate) is_rung: Rc<Cell<bool>>,
 }
 
 impl Line {
-    pub(crate) fn new(
-        session: SessionId,
-        connection: proto_amqp::Connection,
-        is_rung: Rc<Cell<bool>>,
-    ) -> Self {
+    pub(crate) fn new(session: SessionId, connection: proto_amqp::Connection) -> Self {
         Self {
             session,
             connection,
@@ -63,7 +55,6 @@ impl Line {
             is_stalled: false,
             has_news: false,
             stuck_since: None,
-            is_rung,
         }
     }
 

@@ -150,8 +150,8 @@ fn replay(asked: &Asked, seed: u64) -> String {
 struct Books {
     totals: Totals,
     failed: Vec<Outcome>,
-    /// Real time of each run.
-    took: Vec<Duration>,
+    /// Real time of each run, and its seed.
+    took: Vec<(Duration, u64)>,
 }
 
 /// Workers that share a row of seeds.
@@ -225,7 +225,7 @@ impl<'a> Fleet<'a> {
     fn write_down(&self, outcome: Outcome, took: Duration) {
         let mut books = self.books.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         books.totals.add(&outcome.totals);
-        books.took.push(took);
+        books.took.push((took, outcome.seed));
         let is_enough = self.micros_max.is_some_and(|max| books.totals.virtual_micros >= max);
         if outcome.violation.is_some() {
             books.failed.push(outcome);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use simulator::{Outcome, Totals, seconds};
 
 /// What was covered, and how fast.
-pub(crate) fn totals(totals: &Totals, took: Duration, each: &[Duration]) {
+pub(crate) fn totals(totals: &Totals, took: Duration, each: &[(Duration, u64)]) {
     let covered = seconds(totals.virtual_micros);
     let ratio = covered / took.as_secs_f64().max(1e-9);
     println!(
@@ -17,9 +17,9 @@ pub(crate) fn totals(totals: &Totals, took: Duration, each: &[Duration]) {
     );
     let mut each = each.to_vec();
     each.sort_unstable();
-    if let (Some(median), Some(longest)) = (each.get(each.len() / 2), each.last()) {
+    if let (Some((median, _)), Some((longest, seed))) = (each.get(each.len() / 2), each.last()) {
         let (median, longest) = (median.as_secs_f64() * 1e3, longest.as_secs_f64() * 1e3);
-        println!("a seed takes {median:.1} ms (median), {longest:.0} ms at most");
+        println!("a seed takes {median:.1} ms (median), {longest:.0} ms at most (seed {seed})");
     }
     println!(
         "{} messages sent, {} confirmed, {} delivered, {} acknowledged; {} transactions",

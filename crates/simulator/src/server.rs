@@ -4,7 +4,7 @@
 //! Lives here: opening, turns, logins, lines. Not here: when things happen (`world`), what goes
 //! wrong (`world::faults`).
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub(crate) struct Server {
     pub(crate) node: Option<Node>,
     pub(crate) disk: FaultyDisk,
     pub(crate) lines: BTreeMap<ConnId, Line>,
+    /// Lines for which the node has something.
+    pub(crate) rung: Rc<RefCell<Vec<ConnId>>>,
     entropy: Dice,
     /// Virtual time zero as the doors see it. Only differences are ever looked at.
     pub(crate) base: Instant,
@@ -49,7 +51,7 @@ impl Server {
         #[allow(clippy::disallowed_methods, reason = "an origin; only differences are looked at")]
         let base = Instant::now();
         let (node, disk, lines) = (None, FaultyDisk::new(), BTreeMap::new());
-        Self { setup, node, disk, lines, entropy, base }
+        Self { setup, node, disk, lines, rung: Rc::default(), entropy, base }
     }
 
     /// Starts the server on what its disk holds.
@@ -72,14 +74,13 @@ impl Server {
     pub(crate) fn accept(&mut self, conn: ConnId, moment: Moment) -> bool {
         let nonce = self.entropy.roll();
         let Some(node) = self.node.as_mut() else { return false };
-        let is_rung = Rc::new(Cell::new(false));
-        let rope = Rc::clone(&is_rung);
+        let rung = Rc::clone(&self.rung);
         let peer = Bytes::from_static(b"127.0.0.1:1");
         let info = SessionInfo { peer, door: "amqp", actor: Actor::Stranger };
-        let session = node.open_session(info, Rc::new(move || rope.set(true)));
+        let session = node.open_session(info, Rc::new(move || rung.borrow_mut().push(conn)));
         let door = Arc::clone(&self.setup.door);
         let connection = proto_amqp::Connection::new(door, true, nonce, moment.instant());
-        self.lines.insert(conn, Line::new(session, connection, is_rung));
+        self.lines.insert(conn, Line::new(session, connection));
         true
     }
 

@@ -13,7 +13,7 @@ mod stages;
 mod traffic;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::clock::Clock;
 use crate::dice::Dice;
@@ -126,6 +126,8 @@ pub struct World {
     stage_since: Micros,
     /// When a message last reached a client.
     last_delivery: Micros,
+    /// Connections with input that the server did not want yet.
+    waiting: BTreeSet<ConnId>,
     turn_at: Option<Micros>,
     /// A write or flush of the log itself has just failed.
     has_log_failed: bool,
@@ -163,6 +165,7 @@ impl World {
             stage: Stage::Planting,
             stage_since: 0,
             last_delivery: 0,
+            waiting: BTreeSet::new(),
             turn_at: None,
             has_log_failed: false,
             disk_at: None,
@@ -310,15 +313,12 @@ impl World {
     }
 
     fn after_turn(&mut self, moment: Moment, deadline: Option<model::Millis>) {
-        let conns: Vec<ConnId> = self.server.lines.keys().copied().collect();
-        for conn in conns {
-            let Some(line) = self.server.lines.get(&conn) else { continue };
-            if line.is_rung.take() {
-                self.pass(conn);
-            }
-            if self.conns.get(conn as usize).is_some_and(|conn| conn.waits) {
-                self.serve(conn);
-            }
+        let mut rung = self.server.rung.take();
+        rung.sort_unstable();
+        rung.dedup();
+        rung.into_iter().for_each(|conn| self.pass(conn));
+        for conn in std::mem::take(&mut self.waiting) {
+            self.serve(conn);
         }
         let Some(node) = self.server.node.as_ref() else { return };
         let has_work = node.has_work();

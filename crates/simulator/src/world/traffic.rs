@@ -13,8 +13,6 @@ const SERVER_READ_BYTES: usize = 128 * 1024;
 pub(super) struct Conn {
     pub(super) client: usize,
     pub(super) pipe: Pipe,
-    /// Bytes have arrived that the server did not want yet.
-    pub(super) waits: bool,
     /// The server's end is closed.
     pub(super) is_ended: bool,
     /// The server has asked it to end, and taken back what it had.
@@ -29,7 +27,6 @@ impl Conn {
         Self {
             client,
             pipe,
-            waits: false,
             is_ended: false,
             is_told_to_go: false,
             line_timer: None,
@@ -82,12 +79,11 @@ impl World {
         };
         let Some(there) = self.conns.get_mut(conn as usize) else { return };
         if !there.pipe.up.is_ready(self.now) {
-            there.waits = false;
             return;
         }
         // The end of input is seen by a read, so it waits as bytes do.
-        there.waits = !line.may_read(node, moment);
-        if there.waits {
+        if !line.may_read(node, moment) {
+            self.waiting.insert(conn);
             return;
         }
         let outcome = match there.pipe.up.read(self.now, SERVER_READ_BYTES) {
