@@ -10,6 +10,7 @@ mod backup;
 mod checkpoint;
 mod clock;
 mod cold;
+mod held;
 mod log;
 mod mailbox;
 mod node;
@@ -19,7 +20,7 @@ mod tally;
 mod upkeep;
 
 pub use alarm::Alarm;
-pub use backup::{Answer, Backup, NoBackup, Restored, Step, Unfit, restore_backup, verify_backup};
+pub use backup::{Answer, Backup, InlineBackup, NoBackup, Restored, Step, Unfit, restore_backup, verify_backup};
 pub use checkpoint::BadState;
 pub use clock::Entropy;
 pub use engine::{Actor, Login, SessionInfo};

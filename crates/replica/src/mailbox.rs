@@ -22,6 +22,10 @@ pub(crate) enum Item {
 }
 
 /// Outputs of one session, in order.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each of which comes and goes at a time of its own"
+)]
 pub(crate) struct Mailbox {
     /// Each with the position it waits for.
     pub(crate) items: VecDeque<(Lsn, Item)>,
@@ -35,6 +39,8 @@ pub(crate) struct Mailbox {
     pub(crate) is_publisher: bool,
     /// It was told to stop publishing and is not read from.
     pub(crate) is_blocked: bool,
+    /// It is told to end; what it asked before that is answered first.
+    pub(crate) is_ending: bool,
 }
 
 impl Mailbox {
@@ -46,12 +52,39 @@ impl Mailbox {
             is_listed: false,
             is_publisher: false,
             is_blocked: false,
+            is_ending: false,
         }
     }
 
-    /// Adds an output. Confirmed publishes that will be released by the same commit (their gates
-    /// lie beyond `sealed`, the start of the open block) become one item.
+    /// Tells the session to end, behind whatever it is owed.
+    pub(crate) fn end(&mut self, sealed: Lsn, gate: Lsn, reason: &'static str) {
+        self.is_ending = true;
+        self.push(sealed, gate, Push::Shutdown(reason));
+    }
+
+    /// Whether the session does not know yet that it has to end.
+    pub(crate) fn has_last_words(&self) -> bool {
+        self.items.iter().any(|(_, item)| matches!(item, Item::Push(Push::Shutdown(_))))
+    }
+
+    /// Adds an output; an answer goes before the word that the session has to end, for the peer
+    /// listens to nothing after that.
     pub(crate) fn push(&mut self, sealed: Lsn, gate: Lsn, push: Push) {
+        if self.is_ending
+            && matches!(push, Push::Published { .. } | Push::Reply { .. })
+            && let Some((_, Item::Push(Push::Shutdown(_)))) = self.items.back()
+        {
+            let last_words = self.items.pop_back();
+            self.add(sealed, gate, push);
+            self.items.extend(last_words);
+            return;
+        }
+        self.add(sealed, gate, push);
+    }
+
+    /// Adds an output at the end. Confirmed publishes that will be released by the same commit (their gates
+    /// lie beyond `sealed`, the start of the open block) become one item.
+    fn add(&mut self, sealed: Lsn, gate: Lsn, push: Push) {
         let Push::Published { channel } = push else {
             self.items.push_back((gate, Item::Push(push)));
             return;

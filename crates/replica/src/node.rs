@@ -14,6 +14,7 @@ use model::{Envelope, Millis, SessionId};
 use crate::alarm::{Alarm, Alarms};
 use crate::backup::Backups;
 use crate::clock::{Clock, Entropy};
+use crate::held;
 use crate::log::CommitLog;
 use crate::mailbox::{Mailbox, Mailboxes, post};
 use crate::tally::Tally;
@@ -51,6 +52,8 @@ pub struct Node {
     pub(crate) upkeep: Upkeep,
     pub(crate) backups: Backups,
     is_congested: bool,
+    /// Why every session, also one that is opened now, has to end.
+    ending: Option<&'static str>,
     tally: Tally,
 }
 
@@ -78,6 +81,7 @@ impl Node {
             upkeep: Upkeep::default(),
             backups: Backups::default(),
             is_congested: false,
+            ending: None,
             tally: Tally::default(),
         }
     }
@@ -90,7 +94,12 @@ impl Node {
 
     /// A client connected; `wake` is called when [`Node::collect`] has something for it.
     pub fn open_session(&mut self, info: SessionInfo, wake: Rc<dyn Fn()>) -> SessionId {
-        let id = self.mailboxes.open(Mailbox::new(wake));
+        let mut mailbox = Mailbox::new(wake);
+        if let Some(reason) = self.ending {
+            let (sealed, durable) = (self.log.journal.open_lsn(), self.log.journal.durable());
+            mailbox.end(sealed, durable, reason);
+        }
+        let id = self.mailboxes.open(mailbox);
         self.engine.open_session(id, info);
         self.tally.sessions = self.tally.sessions.saturating_add(1);
         id
@@ -110,10 +119,16 @@ impl Node {
         for envelope in batch.iter() {
             self.tally.count(&envelope.request);
         }
-        if self.tally.published > before {
+        let is_tight = self.tally.published > before && {
             self.note_publisher(from);
-        }
+            self.log.journal.is_tight()
+        };
         for envelope in batch.drain(..) {
+            if is_tight && let Some(push) = held::refused(&envelope) {
+                let gate = self.log.journal.durable();
+                self.effects.outputs.push(engine::Output { session: from, gate, push });
+                continue;
+            }
             let at = self.clock.stamp(now);
             self.engine.apply(at, from, envelope, &mut self.log, &mut self.effects);
             if self.effects.outputs.len() >= 256 {
@@ -196,6 +211,10 @@ impl Node {
     #[must_use]
     pub fn is_paused(&self, id: SessionId) -> bool {
         self.mailboxes.get(id).is_some_and(|mailbox| {
+            if mailbox.is_ending {
+                // Its last answers first; after them only its goodbye is heard.
+                return mailbox.has_last_words();
+            }
             mailbox.is_blocked
                 || mailbox.items.len() > WAITING_MAX
                 || (mailbox.is_publisher && self.is_congested)
@@ -208,6 +227,9 @@ impl Node {
             return;
         }
         tracing::warn!(alarm = alarm.reason(), is_on, "resource alarm");
+        if alarm == Alarm::Disk && is_on {
+            self.block_publishers(alarm);
+        }
         if self.alarms.first().is_some() {
             return;
         }
@@ -215,6 +237,18 @@ impl Node {
         for (_, mailbox) in self.mailboxes.iter_mut() {
             if std::mem::take(&mut mailbox.is_blocked) {
                 mailbox.push(sealed, durable, Push::Blocked(None));
+                (mailbox.wake)();
+            }
+        }
+    }
+
+    /// Tells whoever has published: without room in the log they are not read from, so waiting
+    /// for their next publish, as other alarms do, would leave them without a word.
+    fn block_publishers(&mut self, alarm: Alarm) {
+        let (sealed, durable) = (self.log.journal.open_lsn(), self.log.journal.durable());
+        for (_, mailbox) in self.mailboxes.iter_mut() {
+            if mailbox.is_publisher && !std::mem::replace(&mut mailbox.is_blocked, true) {
+                mailbox.push(sealed, durable, Push::Blocked(Some(alarm.reason())));
                 (mailbox.wake)();
             }
         }
@@ -234,9 +268,10 @@ impl Node {
 
     /// Asks every session to end.
     pub fn shut_down(&mut self, reason: &'static str) {
+        self.ending = Some(reason);
         let (sealed, durable) = (self.log.journal.open_lsn(), self.log.journal.durable());
         for (_, mailbox) in self.mailboxes.iter_mut() {
-            mailbox.push(sealed, durable, Push::Shutdown(reason));
+            mailbox.end(sealed, durable, reason);
             (mailbox.wake)();
         }
     }

@@ -1,10 +1,11 @@
 //! "Yes" means durable; volatile things do not wait; a commit is there whole or not at all.
 
 use bytes::Bytes;
-use model::{Op, Request};
+use journal::disk::FaultyDisk;
+use model::{Millis, Op, Request};
 use replica::Alarm;
 
-use crate::rig::{Rig, Seen, message};
+use crate::rig::{Rig, Seen, journal_options, message};
 
 fn bodies(seen: &[Seen]) -> Vec<Vec<u8>> {
     let body = |one: &Seen| match one {
@@ -201,6 +202,85 @@ fn an_alarm_blocks_publishers_and_nobody_else() {
     rig.settle();
     assert!(rig.see(publisher).contains(&Seen::Blocked(false)));
     assert!(!rig.node.is_paused(publisher));
+}
+
+/// Promise: P13.
+#[test]
+fn a_full_disk_is_told_to_publishers_that_are_not_read_from() {
+    let disk = FaultyDisk::default();
+    let journal = journal::Options { free_bytes_min: 1 << 20, ..journal_options() };
+    let mut rig = Rig::open_at(disk, journal, Millis(1_000_000)).expect("the node opens");
+    let (publisher, reader) = (rig.session(), rig.session());
+    rig.declare(publisher, "work", true);
+    rig.publish(publisher, "work", b"one");
+    rig.settle();
+    rig.see(publisher);
+    rig.disk.set_free_bytes(Some(1 << 19));
+    rig.node.measure_disk();
+    assert!(rig.node.is_paused(publisher) && !rig.node.is_paused(reader));
+    assert_eq!(rig.see(publisher), [Seen::Blocked(true)]);
+    rig.disk.set_free_bytes(None);
+    rig.node.measure_disk();
+    rig.settle();
+    assert_eq!(rig.see(publisher), [Seen::Blocked(false)]);
+    assert!(!rig.node.is_paused(publisher));
+}
+
+/// Promise: P13.
+#[test]
+fn publishers_that_come_to_a_full_disk_do_not_use_up_its_reserve() {
+    let disk = FaultyDisk::default();
+    let journal = journal::Options {
+        segment_bytes: 1 << 20,
+        segments_max: 6,
+        free_bytes_min: 1,
+        ..journal_options()
+    };
+    let mut rig = Rig::open_at(disk, journal, Millis(1_000_000)).expect("the node opens");
+    let reader = rig.session();
+    rig.declare(reader, "work", true);
+    rig.settle();
+    rig.disk.set_capacity(Some(rig.disk.used_bytes()));
+    rig.node.measure_disk();
+    let mut refused = 0;
+    for _ in 0..200 {
+        let late = rig.session();
+        rig.publish(late, "work", &[7; 60_000]);
+        rig.settle();
+        let seen = rig.see(late);
+        assert!(seen.contains(&Seen::Blocked(true)), "{seen:?}");
+        let is_no = |one: &Seen| matches!(one, Seen::Other(text) if text.contains("Rejected"));
+        refused += usize::from(seen.iter().any(is_no));
+    }
+    assert!((100..200).contains(&refused), "{refused} of 200");
+    rig.see(reader);
+    rig.consume(reader, "work", 1_000);
+    rig.settle();
+    let taken = bodies(&rig.see_all(reader)).len();
+    assert_eq!(taken, 200 - refused);
+    rig.ask(reader, Request::Ack { tag: 0, is_multiple: true });
+    rig.settle();
+}
+
+/// Promise: P19.
+#[test]
+fn what_was_asked_before_the_end_is_answered_before_it() {
+    let mut rig = Rig::new();
+    let id = rig.session();
+    rig.declare(id, "work", true);
+    rig.settle();
+    rig.see(id);
+    rig.publish(id, "work", b"one");
+    rig.node.shut_down("a test");
+    assert!(rig.node.is_paused(id), "nothing more is read before the end is told");
+    rig.publish(id, "work", b"was parsed already");
+    rig.settle();
+    let seen = rig.see(id);
+    assert!(matches!(seen.as_slice(), [Seen::Published(2), Seen::Other(_)]), "{seen:?}");
+    rig.ask(id, Request::CloseChannel);
+    assert!(!rig.node.is_paused(id), "the goodbye is heard");
+    let late = rig.node.open_session(replica::SessionInfo::default(), std::rc::Rc::new(|| {}));
+    assert!(matches!(rig.see(late).as_slice(), [Seen::Other(_)]), "who comes now has to go");
 }
 
 #[test]
