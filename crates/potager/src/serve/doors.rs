@@ -13,6 +13,7 @@ use bytes::Bytes;
 use config::{ClientCertificates, Http, Identity, Settings};
 use net::{Door, Drive};
 use proto_amqp::{Connection, Options};
+use tokio::task::JoinHandle;
 use wire::Peer;
 
 use super::random;
@@ -24,9 +25,17 @@ use crate::http::{self, HttpState};
 pub(super) struct Doors {
     /// Door name and bound address.
     pub(super) addresses: Vec<(&'static str, SocketAddr)>,
-    /// Open connections of each door that has to say goodbye.
-    pub(super) open_counts: Vec<Rc<Cell<usize>>>,
+    /// The doors that have to say goodbye before the server ends.
+    pub(super) leaving: Vec<Leaving>,
     terms: Rc<Terms>,
+}
+
+/// What it takes to empty a door.
+pub(super) struct Leaving {
+    /// Ending it lets nobody in any more.
+    pub(super) accepting: JoinHandle<()>,
+    /// Connections that are still open.
+    pub(super) open_count: Rc<Cell<usize>>,
 }
 
 /// What new AMQP connections are told.
@@ -80,19 +89,22 @@ impl Doors {
         files_max: usize,
     ) -> anyhow::Result<Self> {
         let terms = Rc::new(Terms::new(settings));
-        let mut doors = Self { addresses: Vec::new(), open_counts: Vec::new(), terms };
+        let mut doors = Self { addresses: Vec::new(), leaving: Vec::new(), terms };
         let connections_max = files_max.saturating_mul(8) / 10;
         if let Some(address) = settings.amqp.listen {
             let door = doors.bind("amqp", "--amqp", address)?;
-            doors.open_counts.push(door.open_count());
-            serve_amqp(Entrance::new(desk, &doors.terms)?, door, connections_max);
+            let open_count = door.open_count();
+            let entrance = Entrance::new(desk, &doors.terms)?;
+            let accepting = serve_amqp(entrance, door, connections_max);
+            doors.leaving.push(Leaving { accepting, open_count });
             warn_of_plaintext(settings, address);
         }
         if let (Some(address), Some(tls)) = (settings.amqps(), tls) {
             let door = doors.bind("amqps", "--amqps", address)?;
-            doors.open_counts.push(door.open_count());
+            let open_count = door.open_count();
             let entrance = Entrance::new(desk, &doors.terms)?;
-            serve_amqps(entrance, Rc::clone(tls), door, connections_max);
+            let accepting = serve_amqps(entrance, Rc::clone(tls), door, connections_max);
+            doors.leaving.push(Leaving { accepting, open_count });
         }
         if let Some(address) = settings.http.listen {
             let door = doors.bind("http", "--http", address)?;
@@ -181,15 +193,20 @@ impl Entrance {
     }
 }
 
-fn serve_amqp(entrance: Entrance, door: Door, connections_max: usize) {
+fn serve_amqp(entrance: Entrance, door: Door, connections_max: usize) -> JoinHandle<()> {
     tokio::task::spawn_local(net::run(door, connections_max, move |stream, address, open| {
         let connection = entrance.connection(&entrance.terms.plain, address);
         let peer = Peer { address, door: "amqp" };
         net::drive(stream, connection, entrance.shared.clone(), (peer, open))
-    }));
+    }))
 }
 
-fn serve_amqps(entrance: Entrance, tls: Rc<Tls>, door: Door, connections_max: usize) {
+fn serve_amqps(
+    entrance: Entrance,
+    tls: Rc<Tls>,
+    door: Door,
+    connections_max: usize,
+) -> JoinHandle<()> {
     let entrance = Rc::new(entrance);
     tokio::task::spawn_local(net::run(door, connections_max, move |stream, address, open| {
         let (entrance, tls) = (Rc::clone(&entrance), Rc::clone(&tls));
@@ -205,7 +222,7 @@ fn serve_amqps(entrance: Entrance, tls: Rc<Tls>, door: Door, connections_max: us
             // Why it ended stands in the log already.
             drive.await.ok();
         }
-    }));
+    }))
 }
 
 fn serve_http(settings: &Settings, desk: &Desk, door: Door, connections_max: usize) {

@@ -102,7 +102,7 @@ async fn serve(start: Start, started: Instant) -> anyhow::Result<ExitCode> {
     // The file comes last: who waits for it may rely on everything else.
     crate::banner::print(&settings, &doors.addresses, started.elapsed());
     doors.announce(&settings)?;
-    stop::run(server, turns, doors.open_counts).await
+    stop::run(server, turns, doors.leaving).await
 }
 
 /// The user of unmodified clients, with every right in `/`. Both are asked in one turn, so that

@@ -1,7 +1,6 @@
 //! Stopping: a signal drains and exits 0 within 10 s, a second one exits at once, a storage fault
 //! exits 3. Called once the doors are open.
 
-use std::cell::Cell;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use journal::Fault;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+use super::doors::Leaving;
 use super::server::{Server, now};
 
 /// How long clients get to say goodbye.
@@ -25,7 +25,7 @@ const EXIT_STORAGE: u8 = 3;
 pub(super) async fn run(
     server: Rc<Server>,
     mut turns: JoinHandle<Fault>,
-    open_counts: Vec<Rc<Cell<usize>>>,
+    doors: Vec<Leaving>,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -39,7 +39,7 @@ pub(super) async fn run(
         fault = &mut turns => Ok(storage_fault(fault.ok())),
         _ = terminate.recv() => Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => Ok(ExitCode::SUCCESS),
-        () = drain(&server, &open_counts) => {
+        () = drain(&server, &doors) => {
             turns.abort();
             if let Some(Err(fault)) = server.take().map(replica::Node::close) {
                 return Ok(storage_fault(Some(fault)));
@@ -50,10 +50,13 @@ pub(super) async fn run(
     }
 }
 
-/// Says goodbye to clients, then writes a last checkpoint so that the next start is short.
-async fn drain(server: &Rc<Server>, open_counts: &[Rc<Cell<usize>>]) {
+/// Lets nobody in, says goodbye to clients, then writes a last checkpoint so that the next start
+/// is short.
+async fn drain(server: &Rc<Server>, doors: &[Leaving]) {
+    // Whoever reconnects is better refused: they would be told to go again and again.
+    doors.iter().for_each(|door| door.accepting.abort());
     server.begin_stop();
-    wait(GOODBYE_MAX, || open_counts.iter().all(|count| count.get() == 0)).await;
+    wait(GOODBYE_MAX, || doors.iter().all(|door| door.open_count.get() == 0)).await;
     if let Some(Err(fault)) = server.with(replica::Node::prepare_close) {
         tracing::error!(%fault, "the last checkpoint could not be started");
         return;
