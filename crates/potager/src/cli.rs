@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use config::{Resolved, SETTINGS, Sources, TextFile};
 
@@ -84,7 +85,7 @@ enum Command {
 /// # Errors
 /// Whatever made the command fail; `exit::report` turns it into words and a code.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
+    match Cli::try_parse().unwrap_or_else(|error| without_password(error).exit()).command {
         Command::Serve(args) => serve::run(&args),
         Command::Publish(args) => publish::run(&args),
         Command::Get(args) => get::run(&args),
@@ -101,6 +102,17 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         Command::Version(args) => version::run(&args),
     }
+}
+
+/// Keeps a refused URL's password from being repeated on the terminal and in whatever records it.
+fn without_password(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && let Some((_, place)) = value.rsplit_once('@')
+    {
+        let shown = ContextValue::String(format!("..@{place}"));
+        error.insert(ContextKind::InvalidValue, shown);
+    }
+    error
 }
 
 /// The settings' flags: `--config`, one flag for each setting that has its own, and `--set`.
@@ -250,6 +262,14 @@ mod tests {
         let error = Cli::try_parse_from(["potager", "serve", "--set", "amqp"]).unwrap_err();
         assert!(error.to_string().contains("KEY=VALUE"), "{error}");
         assert_eq!(error.exit_code(), 2);
+    }
+
+    /// Promise: P20.
+    #[test]
+    fn a_refused_url_does_not_show_its_password() {
+        let line = ["potager", "publish", "--queue", "q", "--url", "amqps://ann:hidden@h:1"];
+        let error = without_password(Cli::try_parse_from(line).unwrap_err()).to_string();
+        assert!(!error.contains("hidden") && error.contains("..@h:1"), "{error}");
     }
 
     #[test]
