@@ -48,11 +48,12 @@ class Client(multiprocessing.Process):
         self.port = port
         self.path = folder / f"{name}.ledger"
         self.told = multiprocessing.Event()
+        self.begun = multiprocessing.Event()
         self.runner = os.getpid()
 
     def run(self) -> None:
         """Reconnect until told to stop, or until nobody is there to tell."""
-        self.ledger = Writer(self.path)
+        self.ledger = Writer(self.path, self.begun)
         while not self.told.is_set() and os.getppid() == self.runner:
             try:
                 self.connection()

@@ -46,12 +46,16 @@ def identity(message: bytes) -> str:
 class Writer:
     """One client's file."""
 
-    def __init__(self, path: Path) -> None:
-        """Open for appending."""
+    def __init__(self, path: Path, begun) -> None:
+        """Open for appending; `begun` is an event that the first line sets."""
         self.file = open(path, "a", buffering=1 << 16)
+        self.begun = begun
 
     def note(self, letter: str, what: str, redelivered: bool = False) -> None:
         """Write one event down."""
+        if self.begun:
+            self.begun.set()
+            self.begun = None
         self.file.write(f"{letter} {time.monotonic_ns()} {what} {int(redelivered)}\n")
 
     def flush(self) -> None:

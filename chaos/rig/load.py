@@ -14,6 +14,7 @@ from rig.clients import Consumer, Publisher, Worker, connect, drained
 from rig.ledger import Books
 
 TTL_MS = 300
+BEGIN_LIMIT_S = 30.0
 QUEUES = ("work", "input", "results", "next", "short", "dead")
 # Small, so that a second of load meets segment rolls, checkpoints and survivor passes.
 SMALL = ("limits.message_bytes_max=256 KiB", "limits.commit_bytes_max=512 KiB",
@@ -57,6 +58,9 @@ class Load:
         ]
         for client in self.clients:
             client.start()
+        for client in self.clients:
+            if not client.begun.wait(BEGIN_LIMIT_S):
+                raise RuntimeError(f"client {client.name} does nothing")
 
     def audited(self) -> audit.Findings:
         """Everybody stops, everything is drained and compared."""
