@@ -17,7 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::Buffers;
+use crate::{Buffers, Stream};
 
 /// An authority, a server's certificate and a folder with both.
 struct Garden {
@@ -226,6 +226,37 @@ fn bytes_come_out_as_they_went_in_also_when_nobody_reads_for_a_while() {
             client.shutdown().await.unwrap();
         };
         tokio::join!(talk, echo);
+    });
+}
+
+#[test]
+fn what_the_socket_does_not_take_stays_and_is_known_to_stay() {
+    let garden = Garden::new();
+    let piece = vec![7; 100_000];
+    run(async {
+        let config = garden.client(None);
+        let (server, client) =
+            meet(&garden.plan(), async |socket| connect(socket, config, "localhost").await).await;
+        let (mut server, mut client) = (server.unwrap(), client.unwrap());
+        let mut taken = 0;
+        let refusal = loop {
+            match server.try_write(&piece) {
+                Ok(length) => taken += length,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refusal.kind(), std::io::ErrorKind::WouldBlock);
+        assert!(server.holds_output() && !server.try_flush().unwrap());
+        server.close();
+        let flush = async {
+            while !server.try_flush().unwrap() {
+                server.socket().writable().await.unwrap();
+            }
+            assert!(!server.holds_output());
+        };
+        let mut heard = Vec::new();
+        let ((), read) = tokio::join!(flush, client.read_to_end(&mut heard));
+        assert_eq!((read.unwrap(), heard.iter().all(|byte| *byte == 7)), (taken, true));
     });
 }
 
