@@ -135,9 +135,10 @@ impl World {
 
     fn take_in(&mut self, mut out: Effects) {
         assert!(!self.tape.is_in_group(), "a group was left open");
-        let end = self.tape.next_lsn();
+        // One behind the end is "after what I may have written"; the pipeline cuts it.
+        let end = self.tape.next_lsn().plus(1);
         for output in out.outputs.drain(..) {
-            assert!(output.gate <= end, "an output waits for {} of {end}", output.gate);
+            assert!(output.gate <= end, "of a log up to {end}: {output:?}");
             let (consumer, delivery, ticket) = match output.push {
                 Push::Deliver { consumer, delivery } => (Some(consumer), delivery, Ticket(0)),
                 Push::Got { ticket, delivery, .. } => (None, delivery, ticket),
