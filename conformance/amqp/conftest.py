@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.server import Potager, Server  # noqa: E402
 
-pytest_plugins = ("hostile", "workers")
+pytest_plugins = ("hostile", "tls_server", "workers")
 
 KIND = os.environ.get("CONFORMANCE_SERVER", "potager")
 PORT = int(os.environ.get("CONFORMANCE_PORT", "5672"))
