@@ -320,14 +320,15 @@ impl World {
         for conn in std::mem::take(&mut self.waiting) {
             self.serve(conn);
         }
-        let Some(node) = self.server.node.as_ref() else { return };
-        let has_work = node.has_work();
+        if self.server.node.is_none() {
+            return;
+        }
         self.want_disk();
         let is_stopping = self.weather.stop_by.is_some();
         let longest = if is_stopping { SECOND / 10 } else { 5 * SECOND };
         let pause =
             deadline.map_or(longest, |at| at.0.saturating_sub(moment.wall.0).saturating_mul(1_000));
-        self.want_turn(if has_work { 5 } else { pause.clamp(1_000, longest) });
+        self.want_turn(pause.clamp(1_000, longest));
     }
 
     /// The log's workers do what waits.

@@ -16,6 +16,7 @@ mod instructions;
 mod metadata;
 mod planted;
 mod promises;
+mod sim;
 mod step;
 mod test;
 mod tidy;
@@ -95,6 +96,12 @@ enum Command {
         #[arg(long)]
         update: bool,
     },
+    /// Run the whole server in one thread from a seed: --seed N, --seeds A..B, --hours H, --help
+    Sim {
+        /// Passed on to the simulator
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Plant known bugs in a copy of the crates; the simulator must find each
     Planted {
         /// Which bugs; all when left out
@@ -140,6 +147,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
         }
         Command::Damage => damage::run(&workspace),
         Command::Instructions { update } => instructions::run(&workspace, update),
+        Command::Sim { words } => sim::run(&workspace, &words),
         Command::Planted { names, list } => planted::run(&workspace, &names, list),
         Command::Promises => promises::run(&workspace),
         Command::Compat { check } => compat::run(&workspace, check),
