@@ -19,6 +19,8 @@ def field(value: object) -> bytes:
         return b"V"
     if isinstance(value, bool):
         return b"t" + bytes([value])
+    if isinstance(value, int) and abs(value) < 1 << 31:
+        return b"I" + struct.pack(">i", value)
     if isinstance(value, int):
         return b"l" + struct.pack(">q", value)
     if isinstance(value, float):

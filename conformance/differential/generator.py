@@ -92,7 +92,7 @@ def declare_queue(dice: random.Random, conn: int, ch: int) -> dict:
         arguments = [list(pair) for pair in dice.sample(LEGAL, dice.randrange(1, 4))]
         if any(name == "x-dead-letter-exchange" for name, _ in arguments) and dice.random() < 0.6:
             arguments.append(["x-dead-letter-routing-key", dice.choice(("q0", "q1", "a"))])
-    if dice.random() < 0.07:
+    if dice.random() < 0.05:
         arguments.append(list(dice.choice(WRONG)))
     names: dict[str, list] = {}
     for pair in arguments:
@@ -110,7 +110,7 @@ def declare_exchange(dice: random.Random, conn: int, ch: int) -> dict:
     arguments = []
     if dice.random() < 0.15:
         arguments.append(["alternate-exchange", dice.choice(EXCHANGES)])
-    kind = dice.choice(KINDS) if dice.random() < 0.96 else dice.choice(("", "nonsense"))
+    kind = dice.choice(KINDS) if dice.random() < 0.99 else dice.choice(("", "nonsense"))
     return {
         "do": "exchange", "conn": conn, "ch": ch, "exchange": dice.choice(EXCHANGES), "kind": kind,
         "passive": dice.random() < 0.1, "durable": dice.random() < 0.5,
@@ -127,7 +127,7 @@ def publish(dice: random.Random, conn: int, ch: int) -> dict:
     if dice.random() < 0.25:
         properties["priority"] = dice.choice((0, 1, 5, 9, 255))
     if dice.random() < 0.08:
-        properties["expiration"] = dice.choice(("60000", "0", "30", "abc", "-1", "", "1.5"))
+        properties["expiration"] = dice.choice(("60000", "60000", "0", "0", "30", "30", "abc", "-1", "", "1.5"))
     if dice.random() < 0.25:
         properties["headers"] = headers(dice)
     if dice.random() < 0.04:
@@ -151,7 +151,8 @@ def headers(dice: random.Random) -> list:
     if dice.random() < 0.3:
         found.append(["y", dice.choice(("a", None))])
     if dice.random() < 0.15:
-        found.append([dice.choice(("CC", "BCC")), dice.choice((["q1", "q2"], ["a"], [], "q1", [1]))])
+        found.append([dice.choice(("CC", "BCC")), dice.choices(
+            (["q1", "q2"], ["a"], [], "q1", [1]), (5, 5, 2, 1, 1))[0]])
     return found
 
 

@@ -44,7 +44,7 @@ KNOWN: tuple[Known, ...] = (
     Known("exchange type", "an unknown type closes the channel with 406, as since RabbitMQ 4, "
           "where 3.10 closes the connection with 503 (docs/protocols/conformance.md)",
           lambda it: _does(it, "exchange") and _codes(it) == (503, 406)),
-    Known("order of faults", "of several faults in one method the door names the one that it sees "
+    Known("AMQP-016", "of several faults in one method the door names the one that it sees "
           "without asking the engine: arguments and properties before names",
           lambda it: _does(it, "publish", "consume", "declare", "exchange", "bind")
           and _codes(it) in ((404, 406), (403, 406), (405, 406), (404, 403)) and _is_faulty(it)),
@@ -60,7 +60,7 @@ KNOWN: tuple[Known, ...] = (
           lambda it: _does(it, "ack", "nack", "reject", "commit") and _codes(it) in
           ((406, 0), (0, 406))
           and "unknown delivery tag" in " ".join(it.theirs_text + it.ours_text)),
-    Known("AMQP-103", "x-overflow = drop-head, said or not said, is the same declaration",
+    Known("AMQP-107", "x-overflow = drop-head, said or not said, is the same declaration",
           lambda it: _does(it, "declare") and _codes(it) == (406, 0)
           and any("x-overflow" in text and "drop-head" in text for text in it.theirs_text)),
     Known("AMQP-012", "x-queue-mode is neither checked nor obeyed",
@@ -73,7 +73,8 @@ def _is_faulty(found: Difference) -> bool:
     """Whether the action itself, whatever the state, is not right."""
     text = " ".join(found.ours_text)
     return any(word in text for word in ("invalid arg", "invalid expiration", "user_id property",
-                                         "unknown exchange type", "invalid message"))
+                                         "unknown exchange type",
+                                         "invalid message", "invalid type"))
 
 
 def name_of(found: Difference) -> str | None:

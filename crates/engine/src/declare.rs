@@ -251,7 +251,7 @@ fn own(spec: &mut QueueSpec) {
 /// The first argument in which two declarations differ: its name, as received, as it is.
 /// Source: observed, `RabbitMQ` 3.10.8, 406 "inequivalent arg".
 ///
-/// Deviation(AMQP-103): a default that is said and one that is not (`x-overflow` = `drop-head`) are
+/// Deviation(AMQP-107): a default that is said and one that is not (`x-overflow` = `drop-head`) are
 /// the same declaration.
 fn difference(received: &QueueSpec, current: &QueueSpec) -> Option<(&'static str, String, String)> {
     let (new, old) = (&received.options, &current.options);

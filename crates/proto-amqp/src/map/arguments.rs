@@ -3,6 +3,9 @@
 //! Every error names the argument in `RabbitMQ`'s own words. Unknown arguments are kept, never
 //! refused. Numbers compare by value, whichever integer type carries them.
 //! Source of texts and bounds: observed, `RabbitMQ` 3.10.8.
+//!
+//! Deviation(AMQP-016): of several faults in one method the one that shows without asking the engine
+//! is named: arguments, properties and the user of a message before names that do not exist.
 
 use bytes::Bytes;
 use model::{
