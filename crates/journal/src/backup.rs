@@ -29,7 +29,7 @@
 //! |---|---|---|
 //! | 1 head | one | position X (u64), when the backup began in ms since 1970 (u64) |
 //! | 2 state | any | the next piece of the owner's bytes, as a checkpoint at X has them |
-//! | 3 records | any | entries by position, each: position (u64), the record's frame (`layout.rs`) |
+//! | 3 records | any | entries by position, each: position (u64), frame as in `layout.rs` |
 //! | 4 end | one, last | see [`Summary`]; nothing follows |
 //! | 5 broken off | instead of the end | why, as text |
 

@@ -5,9 +5,9 @@
 //! and tests drive one so, with a turn of the node wherever they wait:
 //!
 //! ```text
-//! begin_backup -> step(None) -> Fetch -> Node::fetch_for_backup ... take_for_backup -> step(answer)
-//!                            -> Bytes (send them) -> step(None)
-//!                            -> Done
+//! begin_backup -> step(None) -> Fetch: fetch_for_backup ... take_for_backup -> step(answer)
+//!                            -> Bytes: send them -> step(None)
+//!                            -> Done: end_backup
 //! ```
 //!
 //! The node does nothing slow: a snapshot shares its chunks with the engine, records are read by
@@ -33,7 +33,7 @@ use crate::alarm::Alarm;
 use crate::node::Node;
 
 pub use restore::{Restored, Unfit, restore_backup, verify_backup};
-pub use steps::{Backup, Step};
+pub use steps::{Backup, InlineBackup, Step};
 
 /// Marks fetch tokens of backups; those of the engine lack the second bit, sessions the first.
 pub(crate) const BACKUP_TOKEN: u64 = 0b11 << 62;

@@ -8,13 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use bytes::Bytes;
 use config::Settings;
 use journal::{Disk, RealDisk, Workers};
 use model::Lsn;
 use net::http::{Body, BodySender};
-use replica::{Answer, Backup, NoBackup, Node, Restored, Step, restore_backup};
+use replica::{Answer, Backup, InlineBackup, NoBackup, Node, Restored, Step, restore_backup};
 use tokio::sync::Notify;
 
 use super::server::{Server, now};
@@ -129,33 +129,20 @@ pub(crate) fn offline_backup(dir: &Path, out: &mut dyn Write) -> anyhow::Result<
     let (mut node, _) =
         Node::open(disk, options(dir), Workers::Inline, now(), random::source()?)
             .with_context(|| format!("could not open the data directory {}", dir.display()))?;
-    let mut backup = node.begin_backup(now(), Rc::new(|| {}))?;
-    let mut answer = None;
+    let mut backup = InlineBackup::begin(&mut node, now(), usize::MAX)?;
+    let mut bytes = Vec::new();
     loop {
-        match backup.step(answer.take())? {
-            Step::Bytes(bytes) => out.write_all(&bytes)?,
-            Step::Fetch(wanted) => answer = Some(fetch(&mut node, wanted)?),
-            Step::Done(bytes, _) => {
-                out.write_all(&bytes)?;
-                node.end_backup();
-                return Ok(node.close()?);
-            }
+        let is_whole = backup.poll(&mut node, &mut bytes)?.is_some();
+        out.write_all(&bytes)?;
+        bytes.clear();
+        if is_whole {
+            return Ok(node.close()?);
         }
-    }
-}
-
-fn fetch(node: &mut Node, wanted: Vec<Lsn>) -> anyhow::Result<Answer> {
-    node.fetch_for_backup(wanted);
-    // Without threads a turn does all that was asked for; a few, because a flush may go first.
-    for _ in 0..16 {
+        // Without threads a turn does all that was asked for; the second takes the answer.
         node.commit(now())?;
         node.run_pending();
         node.commit(now())?;
-        if let Some(answer) = node.take_for_backup() {
-            return Ok(answer?);
-        }
     }
-    bail!("the log gave no answer")
 }
 
 /// Makes a data directory of a backup.

@@ -2,14 +2,16 @@
 //! without waiting. Not here: where records come from and what keeps them ([`super`]). Driven by
 //! the binary on a thread of its own, and by tests.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use engine::{Snapshot, SnapshotCursor};
 use journal::backup::{Head, Summary, Writer};
-use model::Lsn;
+use model::{Lsn, Millis};
 
 use super::{Answer, NoBackup};
 use crate::checkpoint;
+use crate::node::Node;
 
 /// About so many bytes come out of one step, and are read at once.
 const STEP_BYTES: usize = 1024 * 1024;
@@ -62,7 +64,7 @@ impl Backup {
     /// Asks for at most so many records at once: simulations want much to happen in between.
     #[must_use]
     pub const fn in_slices_of(mut self, records: usize) -> Self {
-        self.records_max = records;
+        self.records_max = if records < RECORDS_MAX { records } else { RECORDS_MAX };
         self
     }
 
@@ -138,6 +140,75 @@ impl Backup {
         let writer = self.writer.unwrap_or_else(|| Writer::begin(self.head, &mut out));
         writer.break_off(why, &mut out);
         out
+    }
+}
+
+/// A backup taken where the node is: one step at a time, with turns of the node in between. For
+/// a stopped server's data, simulations and tests.
+#[derive(Debug)]
+pub struct InlineBackup {
+    backup: Backup,
+    answer: Option<Answer>,
+    is_waiting: bool,
+}
+
+impl InlineBackup {
+    /// Starts a backup that reads at most so many records at once.
+    ///
+    /// # Errors
+    /// As [`Node::begin_backup`].
+    pub fn begin(node: &mut Node, now: Millis, records_max: usize) -> Result<Self, NoBackup> {
+        let backup = node.begin_backup(now, Rc::new(|| {}))?.in_slices_of(records_max);
+        Ok(Self { backup, answer: None, is_waiting: false })
+    }
+
+    /// The position of the state.
+    #[must_use]
+    pub const fn lsn(&self) -> Lsn {
+        self.backup.lsn()
+    }
+
+    /// Appends the next bytes of the file, if there are any before the node's next turn. Tells
+    /// what the backup holds when it is whole.
+    ///
+    /// # Errors
+    /// The backup is over and unfit; nothing is kept for it any more.
+    pub fn poll(
+        &mut self,
+        node: &mut Node,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Summary>, NoBackup> {
+        let polled = self.step(node, out);
+        if !matches!(polled, Ok(None)) {
+            node.end_backup();
+        }
+        polled
+    }
+
+    fn step(&mut self, node: &mut Node, out: &mut Vec<u8>) -> Result<Option<Summary>, NoBackup> {
+        if self.is_waiting {
+            let Some(answer) = node.take_for_backup() else { return Ok(None) };
+            self.answer = Some(answer?);
+            self.is_waiting = false;
+        }
+        match self.backup.step(self.answer.take())? {
+            Step::Bytes(bytes) => out.extend_from_slice(&bytes),
+            Step::Fetch(wanted) => {
+                node.fetch_for_backup(wanted);
+                self.is_waiting = true;
+            }
+            Step::Done(bytes, summary) => {
+                out.extend_from_slice(&bytes);
+                return Ok(Some(summary));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The last bytes of a file that stays unfinished: it says why.
+    #[must_use]
+    pub fn break_off(self, why: &str) -> Vec<u8> {
+        self.backup.break_off(why)
     }
 }
 

@@ -15,9 +15,7 @@ use journal::backup::Unsound;
 use journal::disk::FaultyDisk;
 use journal::{Disk, Durability};
 use model::{DeclareQueue, Limits, Millis, Op, QueueOptions, QueueSpec, Request, SessionId};
-use replica::{
-    Alarm, Answer, Backup, NoBackup, Options, Step, Unfit, restore_backup, verify_backup,
-};
+use replica::{Alarm, InlineBackup, NoBackup, Options, Step, Unfit, restore_backup, verify_backup};
 
 use crate::rig::{Rig, Seen, message};
 
@@ -166,40 +164,23 @@ impl World {
 
 /// A backup on its way into a vector.
 struct Taking {
-    backup: Backup,
-    answer: Option<Answer>,
-    is_waiting: bool,
+    backup: InlineBackup,
     file: Vec<u8>,
 }
 
 impl Taking {
     fn begin(rig: &mut Rig) -> Self {
-        let backup = rig.node.begin_backup(rig.now, Rc::new(|| {})).expect("a backup begins");
-        let backup = backup.in_slices_of(8);
-        Self { backup, answer: None, is_waiting: false, file: Vec::new() }
+        let backup = InlineBackup::begin(&mut rig.node, rig.now, 8).expect("a backup begins");
+        Self { backup, file: Vec::new() }
     }
 
     /// One step, unless it waits for the node. Whether it is done.
     fn step(&mut self, rig: &mut Rig) -> Result<bool, NoBackup> {
-        if self.is_waiting {
-            let Some(answer) = rig.node.take_for_backup() else { return Ok(false) };
-            self.answer = Some(answer?);
-            self.is_waiting = false;
+        let summary = self.backup.poll(&mut rig.node, &mut self.file)?;
+        if let Some(summary) = &summary {
+            assert_eq!(summary.file_bytes, self.file.len() as u64);
         }
-        match self.backup.step(self.answer.take())? {
-            Step::Bytes(bytes) => self.file.extend_from_slice(&bytes),
-            Step::Fetch(wanted) => {
-                rig.node.fetch_for_backup(wanted);
-                self.is_waiting = true;
-            }
-            Step::Done(bytes, summary) => {
-                self.file.extend_from_slice(&bytes);
-                assert_eq!(summary.file_bytes, self.file.len() as u64);
-                rig.node.end_backup();
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(summary.is_some())
     }
 
     fn finish(mut self, rig: &mut Rig) -> Vec<u8> {
@@ -524,10 +505,8 @@ fn a_backup_gives_way_when_the_disk_runs_full() {
         rig.publish(id, "work", &body(index));
         rig.turn();
         rig.see(id);
-        if index % 200 == 0 && !taking.is_waiting {
+        if index % 200 == 0 {
             ended = taking.step(&mut rig).err();
-        } else if taking.is_waiting {
-            ended = rig.node.take_for_backup().and_then(Result::err);
         }
     }
     let why = ended.expect("the backup ends");
