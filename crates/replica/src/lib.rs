@@ -20,7 +20,9 @@ mod tally;
 mod upkeep;
 
 pub use alarm::Alarm;
-pub use backup::{Answer, Backup, InlineBackup, NoBackup, Restored, Step, Unfit, restore_backup, verify_backup};
+pub use backup::{
+    Answer, Backup, InlineBackup, NoBackup, Restored, Step, Unfit, restore_backup, verify_backup,
+};
 pub use checkpoint::BadState;
 pub use clock::Entropy;
 pub use engine::{Actor, Login, SessionInfo};
