@@ -316,7 +316,9 @@ impl World {
         let mut rung = self.server.rung.take();
         rung.sort_unstable();
         rung.dedup();
-        rung.into_iter().for_each(|conn| self.pass(conn));
+        for conn in rung {
+            self.pass(conn);
+        }
         for conn in std::mem::take(&mut self.waiting) {
             self.serve(conn);
         }
@@ -360,6 +362,9 @@ impl World {
         }
         self.pass_weather();
         self.compare();
+        if self.dice.chance(self.weather.compares / 2) {
+            self.examine_power_cut();
+        }
         self.at(self.now + SECOND / 2, Event::Look);
     }
 

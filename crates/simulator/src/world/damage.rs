@@ -1,12 +1,16 @@
-//! Damaged files, looked at aside: two copies of the disk, one of them damaged, are opened and
-//! compared. The damaged one must be refused by name or be right in everything; the run itself goes
-//! on with the sound disk.
+//! Copies of the disk, looked at aside; the run itself goes on with its own.
+//!
+//! Damaged files: two copies, one of them damaged, are opened and compared. The damaged one must be
+//! refused by name or be right in everything. Power cuts: a copy loses and tears what was not
+//! flushed; it must open and hold everything that was promised.
 
 use std::sync::Arc;
 
 use journal::Workers;
 use journal::disk::{FaultyDisk, Lie, PlannedLie};
-use model::{Envelope, Event as Told, Millis, Output, Publish, Reply, Request, SessionId, Ticket};
+use model::{
+    Envelope, Event as Told, Lsn, Millis, Output, Publish, Reply, Request, SessionId, Ticket,
+};
 use replica::{Node, SessionInfo};
 
 use crate::dice::Dice;
@@ -98,6 +102,45 @@ impl World {
         }
     }
 
+    /// What a power cut would leave of the disk now, and what a second one in the middle of a flush
+    /// would: both must open and hold whatever was promised.
+    pub(super) fn examine_power_cut(&mut self) {
+        let Some(node) = self.server.node.as_ref() else { return };
+        let promised = node.journal().durable();
+        let copy = self.server.disk.after_power_loss(self.dice.roll());
+        let Some(mut aside) = self.open_after_cut(&copy, promised) else { return };
+        copy.crash_at(copy.operations() + 1 + self.dice.below(6));
+        for number in 0..ASIDE {
+            let mut publish = Publish { routing_key: "work".into(), ..Publish::default() };
+            publish.body = letter::write(number, None, 2_000).into();
+            publish.options.wants_confirm = true;
+            if matches!(aside.ask(Request::Publish(publish)), Answer::Ended) {
+                break;
+            }
+        }
+        let promised = aside.node.journal().durable();
+        drop(aside);
+        let copy = copy.after_power_loss(self.dice.roll());
+        if let Some(mut aside) = self.open_after_cut(&copy, promised)
+            && self.dice.chance(50)
+        {
+            self.read_all(&mut aside, false);
+        }
+    }
+
+    fn open_after_cut(&mut self, copy: &FaultyDisk, promised: Lsn) -> Option<Aside> {
+        let wall = self.clock.show(self.now);
+        let aside = Aside::open(self, copy, wall);
+        let end = aside.as_ref().map(|aside| aside.node.journal().next_lsn());
+        if end.is_some_and(|end| end >= promised) {
+            return aside;
+        }
+        let end = end.map_or_else(|| "its beginning".to_owned(), |end| end.to_string());
+        let lost = format!("the log from {end} to {promised}, after a power cut,");
+        self.facts.push(Fact::Missing(lost));
+        None
+    }
+
     /// Flips a bit of some file of a copy, as it would lie there after a kill.
     pub(super) fn examine_bit_rot(&mut self) {
         let sound = self.server.disk.after_power_loss(1);
@@ -181,17 +224,25 @@ impl World {
             self.facts.push(Fact::Garbled { place: 0, detail });
             return;
         }
-        self.read_damaged(&mut damaged);
+        self.read_all(&mut damaged, true);
     }
 
-    /// Everything that a damaged disk serves must prove itself.
-    fn read_damaged(&mut self, damaged: &mut Aside) {
+    /// Everything that a disk serves must prove itself. A damaged one may end it by naming a fault.
+    fn read_all(&mut self, aside: &mut Aside, may_end: bool) {
         for place in self.garden.places() {
             let Some(bed) = self.garden.get(place) else { continue };
             let queue = bytes::Bytes::copy_from_slice(bed.name.as_bytes());
             loop {
                 let get = Request::Get { queue: queue.clone(), no_ack: true };
-                let Answer::Body(body) = damaged.ask(get) else { break };
+                let body = match aside.ask(get) {
+                    Answer::Body(body) => body,
+                    Answer::Ended if !may_end => {
+                        let lost = format!("a message of {}, after a power cut", bed.name);
+                        self.facts.push(Fact::Missing(lost));
+                        return;
+                    }
+                    Answer::Ended | Answer::Nothing => break,
+                };
                 if let Err(detail) = letter::read(&body) {
                     let detail = format!("a damaged file was served: {detail}");
                     self.facts.push(Fact::Garbled { place, detail });
