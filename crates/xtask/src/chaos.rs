@@ -21,13 +21,11 @@ pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> Result<bool> {
 }
 
 /// The run that belongs to every check.
-#[allow(dead_code, reason = "verify calls it once the step is in its list")]
 pub(crate) fn for_verify(workspace: &Workspace) -> Result<bool> {
     parts(workspace, &VERIFY.iter().map(|&word| word.to_owned()).collect::<Vec<_>>())
 }
 
 /// What a person types to get the run of `verify` again.
-#[allow(dead_code, reason = "verify calls it once the step is in its list")]
 pub(crate) fn repeat() -> String {
     format!("cargo x chaos {}", VERIFY.join(" "))
 }

@@ -72,13 +72,11 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> Result<bool> {
 }
 
 /// The run that belongs to every check.
-#[allow(dead_code, reason = "verify calls it once the step is in its list")]
 pub(crate) fn for_verify(workspace: &Workspace) -> Result<bool> {
     run(workspace, &Plan { targets: Vec::new(), seconds: VERIFY_SECONDS, is_generated: false })
 }
 
 /// What a person types to get the run of `verify` again.
-#[allow(dead_code, reason = "verify calls it once the step is in its list")]
 pub(crate) fn repeat() -> String {
     format!("cargo x fuzz --seconds {VERIFY_SECONDS}")
 }

@@ -6,7 +6,6 @@
 //! (`tidy::promises`), which uses what is here. Called by `main` and `fix`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context, Result};
@@ -79,7 +78,9 @@ pub(crate) fn filled(page: &str, proofs: &BTreeSet<Proof>) -> String {
         if line == MARKS.0 {
             is_old_list = true;
             let list = promise.map(|id| list(id, proofs)).unwrap_or_default();
-            fresh.push_str(&format!("{line}\n{list}"));
+            fresh.push_str(line);
+            fresh.push('\n');
+            fresh.push_str(&list);
         } else if line == MARKS.1 {
             is_old_list = false;
         }
@@ -156,8 +157,8 @@ fn list(promise: &str, proofs: &BTreeSet<Proof>) -> String {
     for (path, names) in files {
         let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         let names = if names.is_empty() { "all of it".to_owned() } else { names.join(", ") };
-        // Writing to a string cannot fail.
-        let _ = writeln!(list, "* [{}]({path}): {names}", path.trim_start_matches("crates/"));
+        let short = path.trim_start_matches("crates/");
+        list.extend(["* [", short, "](", path, "): ", &names, "\n"]);
     }
     list
 }

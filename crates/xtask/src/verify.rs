@@ -6,7 +6,7 @@
 
 use crate::step::{Step, Tally};
 use crate::workspace::Workspace;
-use crate::{compat, conform, crash, instructions, tidy};
+use crate::{chaos, compat, conform, crash, fuzz, instructions, planted, sim, tidy};
 
 /// Runs all steps; false when one failed.
 pub(crate) fn run(workspace: &Workspace, quick: bool) -> bool {
@@ -43,24 +43,21 @@ fn test_steps() -> [Step; 2] {
     ]
 }
 
-/// The release build and the foreign clients that run against it.
+/// Whatever needs optimised builds: first what needs no server, then the real binary alone, then
+/// with foreign clients.
 fn slow_steps(workspace: &Workspace, tally: &mut Tally) {
-    let is_built = tally.step(workspace, &conform::release_build());
-    if is_built {
-        tally.count("crash", crash::repeat(), || crash::for_verify(workspace));
-        let repeat = "cargo x instructions".to_owned();
-        tally.count("instructions", repeat, || instructions::run(workspace, false));
-    } else {
+    tally.count("sim", sim::repeat(), || sim::for_verify(workspace));
+    tally.count("planted", "cargo x planted".to_owned(), || planted::run(workspace, &[], false));
+    tally.count("fuzz", fuzz::repeat(), || fuzz::for_verify(workspace));
+    if !tally.step(workspace, &conform::release_build()) {
         tally.missed("crash", crash::repeat());
-    }
-    if !conform::is_present(workspace) {
-        println!("== conformance: no suites in this checkout\n");
+        tally.missed("chaos", chaos::repeat());
+        tally.missed("conformance", "cargo x conform".to_owned());
         return;
     }
-    let repeat = "cargo x conform".to_owned();
-    if is_built {
-        tally.count("conformance", repeat, || conform::suites(workspace, &[]));
-    } else {
-        tally.missed("conformance", repeat);
-    }
+    tally.count("crash", crash::repeat(), || crash::for_verify(workspace));
+    let repeat = "cargo x instructions".to_owned();
+    tally.count("instructions", repeat, || instructions::run(workspace, false));
+    tally.count("chaos", chaos::repeat(), || chaos::for_verify(workspace));
+    tally.count("conformance", "cargo x conform".to_owned(), || conform::suites(workspace, &[]));
 }
