@@ -1,8 +1,8 @@
 //! Every bit of every file of a small but complete log is flipped, every file is cut short at
 //! every byte: always named or without effect, never served.
 //!
-//! Lives here: the exhaustive walk and what it may find. Not here: damage with a story (`damage.rs`),
-//! files that are missing or strange (`odd_files.rs`).
+//! Lives here: the exhaustive walk and what it may find. Not here: damage with a story
+//! (`damage.rs`), files that are missing or strange (`odd_files.rs`).
 //!
 //! What is covered: file heads, block heads, records, the index and entries of survivor files and
 //! the whole checkpoint, byte by byte. Each byte is hit in one bit in an ordinary run and in all

@@ -91,7 +91,7 @@ fn what_was_confirmed_survives_and_what_was_acknowledged_does_not_return() {
 
 #[test]
 fn a_backlog_beyond_the_cache_is_read_back_in_order() {
-    let mut rig = Rig::open(journal::disk::FaultyDisk::default(), 64 * 1024);
+    let mut rig = Rig::open(FaultyDisk::default(), 64 * 1024);
     let id = rig.session();
     rig.declare(id, "work", true);
     let body = |number: u32| {
@@ -245,7 +245,7 @@ fn publishers_that_come_to_a_full_disk_do_not_use_up_its_reserve() {
     let mut refused = 0;
     for _ in 0..200 {
         let late = rig.session();
-        rig.publish(late, "work", &[7; 60_000]);
+        rig.publish(late, "work", &vec![7; 60_000]);
         rig.settle();
         let seen = rig.see(late);
         assert!(seen.contains(&Seen::Blocked(true)), "{seen:?}");

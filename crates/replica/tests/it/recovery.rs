@@ -1,4 +1,7 @@
 //! Recovery itself is cut, and the recovery after that, and the one after that.
+//!
+//! Lives here: the starts and their cuts. Not here: the story whose log is recovered
+//! (`boundaries.rs`) and what must hold after each start (`sweep.rs`).
 
 use journal::disk::FaultyDisk;
 use model::Millis;
