@@ -47,7 +47,7 @@ KNOWN: tuple[Known, ...] = (
     Known("AMQP-016", "of several faults in one method the door names the one that it sees "
           "without asking the engine: arguments and properties before names",
           lambda it: _does(it, "publish", "consume", "declare", "exchange", "bind")
-          and _codes(it) in ((404, 406), (403, 406), (405, 406), (404, 403)) and _is_faulty(it)),
+          and _codes(it) in ((404, 406), (403, 406), (405, 406), (404, 403), (530, 406)) and _is_faulty(it)),
     Known("queue type", "a queue type that nobody knows is refused with 406, where RabbitMQ 3.10 "
           "ends the connection with 541",
           lambda it: _does(it, "declare") and _codes(it) == (541, 406)
@@ -56,10 +56,13 @@ KNOWN: tuple[Known, ...] = (
           "(docs/protocols/conformance.md)",
           lambda it: _does(it, "get") and _codes(it) == (0, 405)
           and "single active consumer" in " ".join(it.ours_text)),
-    Known("AMQP-008", "an unknown delivery tag inside a transaction is told by the commit",
-          lambda it: _does(it, "ack", "nack", "reject", "commit") and _codes(it) in
-          ((406, 0), (0, 406))
-          and "unknown delivery tag" in " ".join(it.theirs_text + it.ours_text)),
+    Known("AMQP-008", "an unknown delivery tag or exchange inside a transaction is told by the "
+          "commit",
+          lambda it: _does(it, "ack", "nack", "reject") and _codes(it) == (406, 0)
+          and "unknown delivery tag" in " ".join(it.theirs_text)
+          or _does(it, "publish") and _codes(it) == (404, 0)
+          and "no exchange" in " ".join(it.theirs_text)
+          or _does(it, "commit") and _codes(it)[0] == 0 and _codes(it)[1] in (404, 406)),
     Known("AMQP-107", "x-overflow = drop-head, said or not said, is the same declaration",
           lambda it: _does(it, "declare") and _codes(it) == (406, 0)
           and any("x-overflow" in text and "drop-head" in text for text in it.theirs_text)),

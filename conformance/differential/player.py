@@ -129,6 +129,10 @@ class Side:
             self._settle(action, peer, state)
         else:
             self._send(action, peer, state)
+        if do == "commit":
+            # RabbitMQ closes the connection of a client that does not wait for commit-ok.
+            self._await_commit(number, channel)
+            return
         self._barrier(number, channel)
 
     def _send(self, action: dict, peer: Peer, state: Channel) -> None:
@@ -203,6 +207,18 @@ class Side:
                 continue
             self._digest(number, channel)
             return
+
+    def _await_commit(self, number: int, channel: int) -> None:
+        """Like a barrier; the answer is the action's own."""
+        peer = self.peers[number]
+        event = peer.await_any(channel, ((90, 21), CHANNEL_CLOSE))
+        if event is None or event.verb == CONNECTION_CLOSE:
+            self._reconnect(number, event)
+        elif event.verb == CHANNEL_CLOSE:
+            self._on_channel_close(number, channel, event)
+        else:
+            self._note("replies", (number, channel, event.verb))
+            self._barrier(number, channel)
 
     def _expected_first(self, number: int, channel: int) -> bool:
         """Whether the declare-ok that just came belongs to an action of the sequence."""

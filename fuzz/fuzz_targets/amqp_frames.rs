@@ -1,5 +1,5 @@
-//! libFuzzer's way into [`fuzz::amqp_frames`], built once per target because it has a main function of its
-//! own; what is checked, and why, stands there.
+//! libFuzzer's way into [`fuzz::amqp_frames`]. A file of its own because each target has a main
+//! function of its own; what is checked, and why, stands there.
 
 #![no_main]
 

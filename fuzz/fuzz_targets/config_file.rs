@@ -1,5 +1,5 @@
-//! libFuzzer's way into [`fuzz::config_file`], built once per target because it has a main function of its
-//! own; what is checked, and why, stands there.
+//! libFuzzer's way into [`fuzz::config_file`]. A file of its own because each target has a main
+//! function of its own; what is checked, and why, stands there.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
 //! Any history of requests over several sessions, with time that passes, reads answered late or
 //! never, restarts and power cuts. What must hold: nothing panics, the log alone and any snapshot
-//! with the records behind it give the state that is there, what is needed is listed as needed, every
-//! delivery is of something that was published, in order, not after it was settled
+//! with the records behind it give the state that is there, what is needed is listed as needed,
+//! every delivery is of something that was published, in order, not after it was settled
 //! ([`ledger`]), and nothing is held once everything is gone.
 
 mod acts;

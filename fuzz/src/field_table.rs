@@ -1,5 +1,5 @@
 //! Any bytes as a field table: checking must not panic, and what was checked must be readable to
-//! its end, nested tables and arrays included, and come back from the builder with the same meaning.
+//! its end, nested tables and arrays included, and come back from the builder meaning the same.
 
 use model::table::{self, Value};
 

@@ -14,6 +14,7 @@ pub mod field_table;
 pub mod http_route;
 pub mod journal_open;
 pub mod message_record;
+pub mod permissions;
 pub mod properties;
 mod reseal;
 pub mod routing;
@@ -36,6 +37,7 @@ pub const TARGETS: &[Target] = &[
     ("http_route", http_route::run),
     ("journal_open", journal_open::run),
     ("message_record", message_record::run),
+    ("permissions", permissions::run),
     ("properties", properties::run),
     ("routing", routing::run),
     ("sasl", sasl::run),

@@ -1,4 +1,4 @@
-//! Fills in every checksum of a file of the log anew, so that bytes bent by the input get past them.
+//! Fills in every checksum of a file of the log anew, so that bytes bent by the input get past.
 //!
 //! Lives here: the same layouts as in `docs/internals/log.md`, read from outside; what does not
 //! parse is left as it is. Not here: what the journal makes of the file.

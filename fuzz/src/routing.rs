@@ -1,6 +1,6 @@
 //! Routing through the engine's front, against the plainest possible reading of the rules: topic
-//! patterns by recursion, headers by looking up each name, direct by comparing, fanout by taking all.
-//! Bindings come and go between messages, so stale caches show.
+//! patterns by recursion, headers by looking up each name, direct by comparing, fanout by taking
+//! all. Bindings come and go between messages, so stale caches show.
 
 use std::collections::BTreeSet;
 

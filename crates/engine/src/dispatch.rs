@@ -126,6 +126,8 @@ impl Engine {
             Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
         let head = loss.pop_alive(queue, holdings);
         let found = head.map(|head| Parcel::new(queue, head));
+        // What has expired behind it does not count. Source: observed, RabbitMQ 3.10.8.
+        loss.expire(queue, holdings, turn.now());
         if let Some(parcel) = &found {
             let owner = self.sessions.get_mut(session)?;
             let target = owner.channels.get_mut(channel)?;

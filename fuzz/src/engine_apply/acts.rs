@@ -1,4 +1,5 @@
-//! The steps of a history: which requests an input's bytes stand for.
+//! The steps of a history: which requests an input's bytes stand for. Small numbers of names, so
+//! that things meet; what must hold afterwards is not here (`ledger`, the parent).
 
 use bytes::Bytes;
 use model::properties::{Builder, Property};
@@ -43,14 +44,7 @@ impl World {
                 };
                 self.send(session, channel, Request::Consume(Box::new(consume)));
             }
-            9..=11 => {
-                let (tag, is_multiple) = (self.tag(session, channel, source), source.is());
-                let request = match source.below(4) {
-                    0 | 1 => Request::Ack { tag, is_multiple },
-                    end => Request::Release { tag, is_multiple, is_requeue: end == 2 },
-                };
-                self.send(session, channel, request);
-            }
+            9..=11 => self.settle(session, channel, source),
             12 => {
                 let ops = (0..source.below(4)).map(|_| self.op(session, channel, source)).collect();
                 self.send(session, channel, Request::Commit(ops));
@@ -91,6 +85,15 @@ impl World {
                 self.send(session, channel, request);
             }
         }
+    }
+
+    fn settle(&mut self, session: usize, channel: u16, source: &mut Source<'_>) {
+        let (tag, is_multiple) = (self.tag(session, channel, source), source.is());
+        let request = match source.below(4) {
+            0 | 1 => Request::Ack { tag, is_multiple },
+            end => Request::Release { tag, is_multiple, is_requeue: end == 2 },
+        };
+        self.send(session, channel, request);
     }
 
     fn check_or_restart(&mut self, source: &mut Source<'_>) {

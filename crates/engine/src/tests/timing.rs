@@ -78,7 +78,7 @@ fn a_message_expires_behind_others_only_when_it_is_first() {
     world.tick(world.now + 100);
     assert_eq!(world.ready("q"), 2);
     let first = world.get("q").unwrap();
-    assert_eq!((first.body.as_str(), world.ready("q")), ("stays", 1));
+    assert_eq!((first.body.as_str(), world.ready("q")), ("stays", 0));
     assert!(world.get("q").is_none());
     world.release(BOB, first.tag, true);
     assert_eq!(world.get("q").unwrap().body, "stays");
@@ -248,4 +248,27 @@ fn a_live_owner_keeps_its_delivery_through_hours_and_clock_jumps() {
     }
     world.send(BOB, 1, Request::Ack { tag: delivery.tag, is_multiple: false });
     assert_eq!(world.column("q", "messages"), 0);
+}
+
+/// Found by comparing with RabbitMQ: an expired message behind the first was still counted.
+#[test]
+fn what_has_expired_behind_a_message_is_not_counted_with_it() {
+    let mut world = World::new();
+    world.durable("q");
+    world.put("q", "stays");
+    let mut brief = publish("", "q", "brief");
+    brief.options.expiration_ms = Some(0);
+    world.send(ALICE, 1, Request::Publish(brief));
+    world.outputs.clear();
+    let at = world.stamp();
+    let request = Request::Get { queue: "q".into(), no_ack: false };
+    let envelope = Envelope { channel: 1, ticket: Ticket(9), request };
+    let mut out = Effects::default();
+    world.engine.apply(at, BOB, envelope, &mut world.tape, &mut out);
+    let got = out.outputs.iter().find_map(|output| match &output.push {
+        Push::Got { ready, .. } => Some(*ready),
+        _ => None,
+    });
+    assert_eq!(got, Some(0));
+    world.check_recovery();
 }
