@@ -267,7 +267,7 @@ mod tests {
     /// Promise: P20.
     #[test]
     fn a_refused_url_does_not_show_its_password() {
-        let line = ["potager", "publish", "--queue", "q", "--url", "amqps://ann:hidden@h:1"];
+        let line = ["potager", "publish", "--queue", "q", "--url", "http://ann:hidden@h:1"];
         let error = without_password(Cli::try_parse_from(line).unwrap_err()).to_string();
         assert!(!error.contains("hidden") && error.contains("..@h:1"), "{error}");
     }
