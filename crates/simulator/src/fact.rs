@@ -33,6 +33,7 @@ pub struct Sent {
 
 /// A message as it reached a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts of one delivery")]
 pub struct Delivered {
     /// Which message.
     pub message: MessageId,

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Asked>, String> {
     let mut asked = Asked::default();
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--help" | "-h" => return Ok(None),
             "--seed" => asked.seed = Some(number(&value()?)?),
@@ -85,14 +85,15 @@ fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
 }
 
 fn range(word: &str) -> Result<(u64, u64), String> {
-    let (first, end) = word.split_once("..").ok_or(format!("{word} is not a range A..B"))?;
+    let (first, end) =
+        word.split_once("..").ok_or_else(|| format!("{word} is not a range A..B"))?;
     Ok((number(first)?, number(end)?))
 }
 
 fn kinds(word: &str) -> Result<Vec<Kind>, String> {
     let names = word.split(',').filter(|name| *name != "none");
     let find = |name: &str| Kind::ALL.into_iter().find(|kind| format!("{kind:?}") == name);
-    names.map(|name| find(name).ok_or(format!("no fault is called {name}"))).collect()
+    names.map(|name| find(name).ok_or_else(|| format!("no fault is called {name}"))).collect()
 }
 
 fn start(asked: &Asked) -> ExitCode {
@@ -140,7 +141,7 @@ fn replay(asked: &Asked, seed: u64) -> String {
     if let Some(only) = &asked.only {
         let names: Vec<String> = only.iter().map(|kind| format!("{kind:?}")).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(",") };
-        line.push_str(&format!(" --only {names}"));
+        line = format!("{line} --only {names}");
     }
     line
 }
@@ -168,11 +169,8 @@ struct Fleet<'a> {
 impl<'a> Fleet<'a> {
     fn new(asked: &'a Asked) -> Self {
         let is_open = asked.hours.is_some() || asked.minutes.is_some();
-        let (first, end) = asked.seeds.unwrap_or(if is_open {
-            (asked.from, u64::MAX)
-        } else {
-            (asked.from, asked.from.saturating_add(100))
-        });
+        let count = if is_open { u64::MAX } else { 100 };
+        let (first, end) = asked.seeds.unwrap_or((asked.from, asked.from.saturating_add(count)));
         let deadline = asked.minutes.map(|m| Instant::now() + Duration::from_secs_f64(m * 60.0));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "hours to do")]
         let micros_max = asked.hours.map(|hours| (hours * 3.6e9) as u64);
@@ -196,7 +194,7 @@ impl<'a> Fleet<'a> {
             let began = Instant::now();
             let mut outcome = simulator::run(&request(self.asked, seed));
             let took = began.elapsed();
-            if outcome.violation.is_none() && seed % TWICE_EVERY == 0 {
+            if outcome.violation.is_none() && seed.is_multiple_of(TWICE_EVERY) {
                 self.again(&mut outcome);
             }
             if outcome.violation.is_some() {

@@ -89,7 +89,8 @@ impl Way {
     /// Whether a reader would find something.
     pub(crate) fn is_ready(&self, now: Micros) -> bool {
         let first = self.pieces.front().map(|(at, _)| *at);
-        first.or(self.ending.map(|(at, _)| at)).is_some_and(|at| at <= now)
+        let ending = self.ending.map(|(at, _)| at);
+        first.or(ending).is_some_and(|at| at <= now)
     }
 
     /// No more is written; what is under way still arrives. Says when the end does.

@@ -15,12 +15,13 @@ pub(crate) struct Gone {
     garden: Garden,
     /// In transient queues of the running server.
     brief: BTreeSet<MessageId>,
-    gone: BTreeSet<(MessageId, Place)>,
+    /// Must not be seen again.
+    left: BTreeSet<(MessageId, Place)>,
 }
 
 impl Gone {
     pub(crate) fn new(garden: &Garden) -> Self {
-        Self { garden: garden.clone(), brief: BTreeSet::new(), gone: BTreeSet::new() }
+        Self { garden: garden.clone(), brief: BTreeSet::new(), left: BTreeSet::new() }
     }
 }
 
@@ -40,16 +41,16 @@ impl Invariant for Gone {
             Fact::Crashed(_) => {
                 let place = self.garden.find(Use::Brief).unwrap_or_default();
                 let brief = std::mem::take(&mut self.brief);
-                self.gone.extend(brief.into_iter().map(|message| (message, place)));
+                self.left.extend(brief.into_iter().map(|message| (message, place)));
             }
             Fact::Emptied(_, place, message) => {
-                self.gone.insert((*message, *place));
+                self.left.insert((*message, *place));
             }
-            Fact::Delivered(came) if !came.is_stale => {
-                if self.gone.contains(&(came.message, came.place)) {
-                    let (message, place) = (came.message, came.place);
-                    return Err(format!("message {message} of queue {place} was gone and is back"));
-                }
+            Fact::Delivered(came)
+                if !came.is_stale && self.left.contains(&(came.message, came.place)) =>
+            {
+                let (message, place) = (came.message, came.place);
+                return Err(format!("message {message} of queue {place} was gone and is back"));
             }
             _ => {}
         }

@@ -196,8 +196,7 @@ mod tests {
 
     #[test]
     fn a_confirmed_input_is_done_once_or_still_there() {
-        let mut garden = Garden::default();
-        garden.beds = Garden::lay_out(&mut Dice::new(1)).beds;
+        let mut garden = Garden::lay_out(&mut Dice::new(1));
         garden.beds[1].purpose = Use::Input;
         let sent = Fact::Sent(Sent { message: 1, targets: vec![1], ..Sent::default() });
         let story = |then: &[Fact]| {

@@ -109,10 +109,10 @@ impl Invariant for Order {
             Fact::Returned(held) => {
                 self.sent_back.insert((held.conn, held.place, held.message));
             }
-            Fact::ReturnSeen(held) => {
-                if self.sent_back.remove(&(held.conn, held.place, held.message)) {
-                    self.returned.entry((held.conn, held.place)).or_default().insert(held.message);
-                }
+            Fact::ReturnSeen(held)
+                if self.sent_back.remove(&(held.conn, held.place, held.message)) =>
+            {
+                self.returned.entry((held.conn, held.place)).or_default().insert(held.message);
             }
             Fact::Acked(held) | Fact::Rejected(held) => self.forget(held),
             Fact::Subscribed(conn, place) => {
@@ -125,9 +125,9 @@ impl Invariant for Order {
                 self.returned.retain(|(_, place), _| {
                     !users.get(place).is_some_and(|users| users.contains(conn))
                 });
-                users.values_mut().for_each(|users| {
+                for users in users.values_mut() {
                     users.remove(conn);
-                });
+                }
             }
             Fact::Crashed(_) => {
                 self.returned.clear();

@@ -12,7 +12,7 @@ use crate::fact::{ConnId, Delivered, Fact, MessageId, Place};
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
     /// Who has which message.
-    owners: BTreeMap<(MessageId, Place), ConnId>,
+    held_by: BTreeMap<(MessageId, Place), ConnId>,
     /// Reached a client at least once.
     seen: BTreeSet<(MessageId, Place)>,
     /// The last delivery count shown.
@@ -26,7 +26,7 @@ impl Owners {
         }
         let key = (came.message, came.place);
         let (message, place, conn) = (came.message, came.place, came.conn);
-        if let Some(owner) = self.owners.get(&key) {
+        if let Some(owner) = self.held_by.get(&key) {
             return Err(format!(
                 "message {message} of queue {place} reached connection {conn} while connection \
                  {owner} has it"
@@ -36,7 +36,7 @@ impl Owners {
             return Err(format!("message {message} of queue {place} came again without the flag"));
         }
         if !came.no_ack {
-            self.owners.insert(key, conn);
+            self.held_by.insert(key, conn);
         }
         if let Some(count) = came.count {
             let last = self.counts.insert(key, count).unwrap_or(0);
@@ -58,15 +58,15 @@ impl Invariant for Owners {
     fn hear(&mut self, fact: &Fact) -> Result<(), String> {
         match fact {
             Fact::Delivered(came) => return self.delivered(came),
-            Fact::Acked(held) | Fact::Returned(held) | Fact::Rejected(held) => {
-                if self.owners.get(&(held.message, held.place)) == Some(&held.conn) {
-                    self.owners.remove(&(held.message, held.place));
-                }
+            Fact::Acked(held) | Fact::Returned(held) | Fact::Rejected(held)
+                if self.held_by.get(&(held.message, held.place)) == Some(&held.conn) =>
+            {
+                self.held_by.remove(&(held.message, held.place));
             }
             Fact::Ended(conn) | Fact::Leaving(conn) | Fact::Dismissed(conn) => {
-                self.owners.retain(|_, owner| owner != conn)
+                self.held_by.retain(|_, owner| owner != conn);
             }
-            Fact::Crashed(_) => self.owners.clear(),
+            Fact::Crashed(_) => self.held_by.clear(),
             _ => {}
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::fact::{Delivered, Fact, MessageId};
 use crate::garden::{Garden, Use};
 
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_field_names, reason = "numbers carry their unit")]
 struct Known {
     /// The server's clock showed this, or later, when it took the message.
     sent_ms: u64,

@@ -38,7 +38,7 @@ impl Role for Gleaner {
 
     fn on_method(&mut self, io: &mut Io<'_>, channel: u16, method: &Method<'_>) {
         match method {
-            Method::BasicGetEmpty { .. } => self.go_on(io),
+            Method::BasicGetEmpty { .. } | Method::ChannelOpenOk { .. } => self.go_on(io),
             Method::ChannelClose { .. } => {
                 let bed = io.garden.get(self.place);
                 let is_kept = bed.is_some_and(crate::garden::Bed::is_kept);
@@ -48,7 +48,6 @@ impl Role for Gleaner {
                 io.say(channel, &Method::ChannelCloseOk {});
                 io.say(channel, &Method::ChannelOpen { out_of_band: b"" });
             }
-            Method::ChannelOpenOk { .. } => self.go_on(io),
             _ => {}
         }
     }

@@ -79,13 +79,13 @@ impl Worker {
         let bytes = usize::try_from(20 + io.dice.below(600)).unwrap_or(20);
         let wish =
             Wish { channel: 1, source: self.source, job: Some(message), bytes, ..Wish::default() };
-        let result = self.publish(io, Use::Outcome, wish);
-        let next = self.publish(io, Use::Next, wish);
+        let result = Self::publish(io, Use::Outcome, wish);
+        let next = Self::publish(io, Use::Next, wish);
         io.say(1, &Method::BasicAck { delivery_tag: tag, multiple: false });
         self.under_way.push(Step { tag, input, result, next });
     }
 
-    fn publish(&self, io: &mut Io<'_>, purpose: Use, wish: Wish) -> MessageId {
+    fn publish(io: &mut Io<'_>, purpose: Use, wish: Wish) -> MessageId {
         let garden = io.garden;
         let place = garden.find(purpose).unwrap_or_default();
         let key = garden.get(place).map(|bed| bed.name.clone()).unwrap_or_default();

@@ -12,11 +12,13 @@ use crate::plan::{Plan, SECOND};
 
 use super::{Event, World};
 
-/// So long after the last disturbance publishers have a right to an answer.
-const ROUGH: Micros = 15 * SECOND;
+/// So long after the last disturbance publishers have a right to an answer: by then the longest
+/// heartbeat has told both ends which connections are dead.
+const ROUGH: Micros = 30 * SECOND;
 
 /// What is wrong at the moment, and what the plan says about it.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent things that are armed or not")]
 pub(super) struct Weather {
     kinds: Vec<Kind>,
     pub(super) fault_pause: Micros,

@@ -113,7 +113,9 @@ impl World {
             return;
         }
         let conns: Vec<ConnId> = self.server.lines.keys().copied().collect();
-        conns.into_iter().for_each(|conn| self.close_line(conn, true));
+        for conn in conns {
+            self.close_line(conn, true);
+        }
         let Some(mut node) = self.server.node.take() else { return };
         let wall = self.clock.show(self.now);
         let mut outcome = node.prepare_close();
