@@ -54,7 +54,9 @@ pub(super) async fn run(
 /// is short.
 async fn drain(server: &Rc<Server>, doors: &[Leaving]) {
     // Whoever reconnects is better refused: they would be told to go again and again.
-    doors.iter().for_each(|door| door.accepting.abort());
+    for door in doors {
+        door.accepting.abort();
+    }
     server.begin_stop();
     wait(GOODBYE_MAX, || doors.iter().all(|door| door.open_count.get() == 0)).await;
     if let Some(Err(fault)) = server.with(replica::Node::prepare_close) {
