@@ -25,6 +25,8 @@ PROCESSES = 2
 LIMIT_S = 10.0
 FILES_NEEDED = CLIENTS + 500
 PATIENCE_S = 60.0
+# Runnable tasks a core, ours included, beyond which a time limit is not judged.
+BUSY = 3.0
 ASK = frames.CHANNEL_OPEN
 # What the server says, and what to answer.
 ANSWERS = {
@@ -83,8 +85,13 @@ def storm(node: Node, counts, how: str, verdict: Verdict) -> None:
     began = time.monotonic()
     done = served(counts)
     took = time.monotonic() - began
-    verdict.claim(done and took <= LIMIT_S, f"after {how} all are served within {LIMIT_S:g} s",
-                  f"{total(counts)} after {took:.1f} s")
+    verdict.claim(done, f"after {how} all are served again", total(counts))
+    busy = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if took > LIMIT_S and busy > BUSY:
+        verdict.skip(f"others keep this machine busy ({busy:.0f} tasks a core), so {took:.1f} s "
+                     f"says nothing about {LIMIT_S:g} s")
+    else:
+        verdict.claim(took <= LIMIT_S, f"after {how} that takes at most {LIMIT_S:g} s", took)
     verdict.figure(f"all served after {how}, s", round(took, 2))
 
 
