@@ -86,6 +86,12 @@ impl Order {
         })
     }
 
+    /// Who consumes from a queue has changed: what was given back may have been elsewhere meanwhile.
+    fn unsure(&mut self, place: Place) {
+        self.returned.retain(|(_, at), _| *at != place);
+        self.sent_back.retain(|(_, at, _)| *at != place);
+    }
+
     fn forget(&mut self, held: &Held) {
         self.sent_back.remove(&(held.conn, held.place, held.message));
         if let Some(back) = self.returned.get_mut(&(held.conn, held.place)) {
@@ -117,20 +123,26 @@ impl Invariant for Order {
             Fact::Acked(held) | Fact::Rejected(held) => self.forget(held),
             Fact::Subscribed(conn, place) => {
                 self.users.entry(*place).or_default().insert(*conn);
-                self.returned.retain(|(_, at), _| at != place);
+                self.unsure(*place);
             }
             Fact::Ended(conn) | Fact::Leaving(conn) | Fact::Dismissed(conn) => {
-                let users = &mut self.users;
-                // What the other had may stand before what is on its way already.
-                self.returned.retain(|(_, place), _| {
-                    !users.get(place).is_some_and(|users| users.contains(conn))
-                });
-                for users in users.values_mut() {
-                    users.remove(conn);
+                let of_it = |(place, users): (&Place, &BTreeSet<ConnId>)| {
+                    users.contains(conn).then_some(*place)
+                };
+                let places: Vec<Place> = self.users.iter().filter_map(of_it).collect();
+                for place in places {
+                    self.unsure(place);
+                }
+                // Until its end closes, the server may still give it something.
+                if matches!(fact, Fact::Ended(_)) {
+                    for users in self.users.values_mut() {
+                        users.remove(conn);
+                    }
                 }
             }
             Fact::Crashed(_) => {
                 self.returned.clear();
+                self.sent_back.clear();
                 self.users.clear();
             }
             _ => {}
