@@ -62,14 +62,25 @@ fn run(sweep: &Sweep, disk: &FaultyDisk, context: &str) -> Ended {
 }
 
 /// After the fault: the process starts again on the same disk, and on what a power cut leaves.
-fn restart(sweep: &Sweep, found: &FaultyDisk, ledger: &Ledger, reference: &Reference, at: &str) {
+/// Without a reference when the story took another course (publishes were refused): then the
+/// ledger alone decides, each time.
+fn restart(
+    sweep: &Sweep,
+    found: &FaultyDisk,
+    ledger: &Ledger,
+    reference: Option<&Reference>,
+    at: &str,
+) {
     found.heal();
     let now = START.plus(1_000_000);
     for seed in [None, Some(0), Some(5)] {
         let context = format!("{at}, then {seed:?}");
         let disk = seed.map_or_else(|| found.fork(), |seed| found.after_power_loss(seed));
-        let run = sweep.recover(disk, (ledger, now), reference, &context);
-        if seed == Some(0) {
+        let run = match reference {
+            Some(reference) => sweep.recover(disk, (ledger, now), reference, &context),
+            None => sweep.open_again(disk, (ledger, now), &context),
+        };
+        if seed == Some(0) || reference.is_none() {
             sweep.go_on(run, ledger, &context);
         }
     }
@@ -77,7 +88,8 @@ fn restart(sweep: &Sweep, found: &FaultyDisk, ledger: &Ledger, reference: &Refer
 
 fn every_call_fails(error: ErrorKind, is_always_final: bool) -> [u64; 8] {
     let sweep = survivor_sweep();
-    let reference = sweep.reference();
+    let reference = is_always_final.then(|| sweep.reference());
+    let reference = reference.as_ref();
     let mut calls = [0; 8];
     for (operation, calls) in OPERATIONS.into_iter().zip(&mut calls) {
         for after in 0..calls_of(&sweep, operation) {
@@ -87,13 +99,13 @@ fn every_call_fails(error: ErrorKind, is_always_final: bool) -> [u64; 8] {
             let ended = run(&sweep, &disk, &context);
             *calls += 1;
             match ended {
-                Ended::Stopped(ledger) => restart(&sweep, &disk, &ledger, &reference, &context),
+                Ended::Stopped(ledger) => restart(&sweep, &disk, &ledger, reference, &context),
                 Ended::Whole(mut run) => {
                     assert!(!is_always_final, "{context}: nobody noticed");
                     run.turns(4).unwrap_or_else(|fault| panic!("{context}: {fault}"));
                     let ledger = run.ledger.clone();
                     drop(run);
-                    restart(&sweep, &disk, &ledger, &reference, &context);
+                    restart(&sweep, &disk, &ledger, reference, &context);
                 }
             }
         }

@@ -57,6 +57,10 @@ impl Ledger {
             Seen::Delivered { tag, body, .. } => self.held.push_back((tag, body)),
             Seen::Done => self.done += 1,
             Seen::Refused(why) => panic!("refused: {why}"),
+            // A publish that was refused: it may be there or not, nobody was promised anything.
+            Seen::Other(text) if text.contains("Rejected") => {
+                self.waiting.pop_front();
+            }
             Seen::Queue(_) | Seen::Other(_) => self.answers += 1,
             Seen::Blocked(_) => {}
         }
