@@ -82,8 +82,8 @@ impl Mailbox {
         self.add(sealed, gate, push);
     }
 
-    /// Adds an output at the end. Confirmed publishes that will be released by the same commit (their gates
-    /// lie beyond `sealed`, the start of the open block) become one item.
+    /// Adds an output at the end. Confirmed publishes that will be released by the same commit
+    /// (their gates lie beyond `sealed`, the start of the open block) become one item.
     fn add(&mut self, sealed: Lsn, gate: Lsn, push: Push) {
         let Push::Published { channel } = push else {
             self.items.push_back((gate, Item::Push(push)));
