@@ -163,6 +163,13 @@ pub enum Fact {
         /// Of the replay.
         replay: u64,
     },
+    /// A backup is whole: the state when it began, and what it reads back as.
+    BackedUp {
+        /// The node's hash.
+        state: u64,
+        /// The backup's; `None` when it does not read.
+        copy: Option<u64>,
+    },
     /// A flush or write of the log failed.
     DiskFailed,
     /// The server moved on after such a failure.

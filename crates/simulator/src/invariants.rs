@@ -5,6 +5,7 @@
 //! the sentence: a checker counts only after it has caught something.
 
 mod acknowledged_loss;
+mod backup;
 mod credit;
 mod damage;
 mod disk_failure;
@@ -82,6 +83,7 @@ pub fn all(garden: &Garden) -> Vec<Box<dyn Invariant>> {
         Box::new(poison::Poison::new(garden)),
         Box::new(disk_failure::DiskFailure::default()),
         Box::new(pressure::Pressure),
+        Box::new(backup::Backup),
         Box::new(replay::Replay::default()),
         Box::new(one_commit::OneCommit::new(garden)),
         Box::new(progress::Progress::new(garden)),

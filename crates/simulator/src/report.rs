@@ -26,8 +26,8 @@ pub(crate) fn totals(totals: &Totals, took: Duration, each: &[(Duration, u64)]) 
         totals.sent, totals.confirmed, totals.delivered, totals.acked, totals.steps_committed
     );
     println!(
-        "{} connections, {} ends of the server, {} replays compared",
-        totals.connections, totals.crashes, totals.compared
+        "{} connections, {} ends of the server, {} replays compared, {} backups read",
+        totals.connections, totals.crashes, totals.compared, totals.backups
     );
     let faults: Vec<String> =
         totals.faults.iter().map(|(kind, count)| format!("{kind:?} {count}")).collect();

@@ -32,6 +32,8 @@ pub struct Totals {
     pub steps_committed: u64,
     /// How often the disk was compared with the node.
     pub compared: u64,
+    /// Backups taken whole.
+    pub backups: u64,
     /// Faults done, by kind.
     pub faults: BTreeMap<Kind, u64>,
     /// Whether an alarm is on: for the world's own use.
@@ -51,6 +53,7 @@ impl Totals {
             Fact::Acked(_) => &mut self.acked,
             Fact::Step { .. } => &mut self.steps_committed,
             Fact::Compared { .. } => &mut self.compared,
+            Fact::BackedUp { .. } => &mut self.backups,
             _ => return,
         };
         *counter += 1;
@@ -86,6 +89,7 @@ impl Totals {
         self.acked += other.acked;
         self.steps_committed += other.steps_committed;
         self.compared += other.compared;
+        self.backups += other.backups;
         for (kind, count) in &other.faults {
             *self.faults.entry(*kind).or_default() += count;
         }

@@ -6,6 +6,7 @@
 //! which stage comes when (`stages`), how the server starts and ends (`power`).
 
 mod clients;
+mod copying;
 mod damage;
 mod faults;
 mod power;
@@ -29,6 +30,7 @@ use crate::totals::Totals;
 use crate::trace::Trace;
 
 use clients::Client;
+use copying::Copying;
 use faults::Weather;
 use traffic::Conn;
 
@@ -133,6 +135,8 @@ pub struct World {
     has_log_failed: bool,
     disk_at: Option<Micros>,
     weather: Weather,
+    /// A backup under way.
+    copying: Option<Copying>,
     violation: Option<Violation>,
     totals: Totals,
     steps_max: u64,
@@ -170,6 +174,7 @@ impl World {
             has_log_failed: false,
             disk_at: None,
             weather: Weather::new(&plan),
+            copying: None,
             violation: None,
             totals: Totals::default(),
             steps_max: run.steps_max.unwrap_or(20_000_000),
@@ -306,6 +311,7 @@ impl World {
                     self.facts.push(Fact::WentOn);
                 }
                 self.after_turn(moment, deadline);
+                self.go_on_copying();
                 self.go_on_stopping();
             }
             Err(fault) => self.storage_fault(&fault),
@@ -361,6 +367,7 @@ impl World {
             }
         }
         self.pass_weather();
+        self.begin_copying();
         self.compare();
         if self.dice.chance(self.weather.compares / 2) {
             self.examine_power_cut();

@@ -14,6 +14,7 @@ use crate::fact::{ConnId, Delivered, Fact, MessageId, Place};
 /// One consumer and what it has seen of each source and priority.
 #[derive(Debug)]
 struct Reader {
+    /// When it came; 0 when it had come before over the same connection.
     since: u64,
     newest: BTreeMap<(u32, u8), MessageId>,
 }
@@ -87,8 +88,10 @@ impl Invariant for Redelivery {
                 self.sent.insert(sent.message, (sent.source, sent.priority));
             }
             Fact::Subscribed(conn, place) => {
-                let reader = Reader { since: self.clock, newest: BTreeMap::new() };
-                self.readers.insert((*conn, *place), reader);
+                // Deliveries to the consumer before may still be on their way: not judged again.
+                let is_first = !self.readers.contains_key(&(*conn, *place));
+                let since = if is_first { self.clock } else { 0 };
+                self.readers.insert((*conn, *place), Reader { since, newest: BTreeMap::new() });
                 self.users.insert((*conn, *place));
             }
             Fact::Delivered(came) => return self.delivered(came),
@@ -161,5 +164,6 @@ mod tests {
         assert_eq!(story(&[Fact::Returned(held)]), Ok(()));
         assert_eq!(story(&[Fact::Returned(held), Fact::ReturnSeen(held)]), Ok(()));
         assert_eq!(story(&[Fact::Leaving(1)]), Ok(()));
+        assert_eq!(story(&[Fact::Subscribed(2, 1)]), Ok(()), "the younger may be from before");
     }
 }

@@ -17,6 +17,7 @@ impl World {
     /// The node is dropped with everything it had in memory.
     fn end_server(&mut self, how: Crash, is_told: bool) {
         let was_up = self.server.node.take().is_some();
+        self.copying = None;
         self.turn_at = None;
         self.disk_at = None;
         self.weather.is_power_armed = false;
@@ -117,6 +118,7 @@ impl World {
             self.close_line(conn, true);
         }
         let Some(mut node) = self.server.node.take() else { return };
+        self.copying = None;
         let wall = self.clock.show(self.now);
         let mut outcome = node.prepare_close();
         for _ in 0..64 {
