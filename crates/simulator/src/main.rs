@@ -170,7 +170,8 @@ impl<'a> Fleet<'a> {
     fn new(asked: &'a Asked) -> Self {
         let is_open = asked.hours.is_some() || asked.minutes.is_some();
         let count = if is_open { u64::MAX } else { 100 };
-        let (first, end) = asked.seeds.unwrap_or((asked.from, asked.from.saturating_add(count)));
+        let end = asked.from.saturating_add(count);
+        let (first, end) = asked.seeds.unwrap_or((asked.from, end));
         let deadline = asked.minutes.map(|m| Instant::now() + Duration::from_secs_f64(m * 60.0));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "hours to do")]
         let micros_max = asked.hours.map(|hours| (hours * 3.6e9) as u64);
