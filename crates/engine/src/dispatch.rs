@@ -27,25 +27,28 @@ struct Parcel {
     is_redelivered: bool,
     returns: Option<u32>,
     entry: Entry,
-    /// What its queue demands besides.
-    promoted: Lsn,
+    /// What must be durable besides its message.
+    besides: Lsn,
 }
 
 impl Parcel {
     fn new(queue: &Queue, head: Head) -> Self {
         let Head { level, taken } = head;
+        let returns = queue.shown_returns(taken.entry.returns);
+        // A count that was shown must not fall with a crash: it is in the record of the return.
+        let counted = returns.map_or(Lsn::ZERO, |_| queue.changed);
         Self {
             place: (queue.id, level, taken.seq),
             is_redelivered: taken.is_redelivered,
-            returns: queue.shown_returns(taken.entry.returns),
+            returns,
             entry: taken.entry,
-            promoted: queue.promoted,
+            besides: queue.promoted.max(counted),
         }
     }
 
     /// When it may be shown: once its message is durable, and in this queue for good.
     fn gate(&self) -> Lsn {
-        self.entry.stored.lsn().map_or(Lsn::ZERO, |lsn| lsn.plus(1)).max(self.promoted)
+        self.entry.stored.lsn().map_or(Lsn::ZERO, |lsn| lsn.plus(1)).max(self.besides)
     }
 
     fn handout(&self, channel: u16, tag: u64) -> Handout {

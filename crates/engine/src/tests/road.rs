@@ -119,6 +119,23 @@ fn a_lost_session_gives_everything_back_in_order() {
     assert_eq!(returns.count(), 1);
 }
 
+/// Promise: P3.
+#[test]
+fn a_delivery_count_is_shown_once_it_is_durable() {
+    let mut world = World::new();
+    let options = QueueOptions { delivery_max: Some(5), ..QueueOptions::default() };
+    world.declare("q", durable(options));
+    world.put("q", "x");
+    world.consume(BOB, "q", 1);
+    let tag = world.deliveries[0].tag;
+    world.deliveries.clear();
+    world.release(BOB, tag, true);
+    let returned = world.tape.records.iter().rfind(|it| it.1 == record::RETURN).unwrap().0;
+    let seen = &world.deliveries[0];
+    assert_eq!(seen.returns, Some(1));
+    assert!(seen.gate > returned, "{:?} is shown before {returned:?} is durable", seen.gate);
+}
+
 #[test]
 fn acknowledging_many_at_once_is_one_record() {
     let mut world = World::new();
