@@ -1,4 +1,6 @@
-//! What the command line says at the end. Called by `main` only.
+//! What the command line says at the end: totals, and a failing seed as one command.
+//!
+//! Not here: what is counted (`simulator::Totals`). Called by `main` only.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What is gone stays gone: a queue that the server said it has emptied or deleted does not show what
-//! was in it before, and nothing of a transient queue outlives the server.
+//! What is gone stays gone: a queue that the server said it has emptied or deleted does not show
+//! what was in it before, and nothing of a transient queue outlives the server.
 //!
 //! Promise: P1, P2.
 

@@ -1,5 +1,6 @@
 //! First in, first out: what one channel published to one queue reaches one consumer in that order,
-//! as far as it was not delivered before; and what was given back comes before what stood behind it.
+//! as far as it was not delivered before; and what was given back comes before what stood behind
+//! it.
 //!
 //! Promise: P5.
 
@@ -86,7 +87,8 @@ impl Order {
         })
     }
 
-    /// Who consumes from a queue has changed: what was given back may have been elsewhere meanwhile.
+    /// Who consumes from a queue has changed: what was given back may have been elsewhere
+    /// meanwhile.
     fn unsure(&mut self, place: Place) {
         self.returned.retain(|(_, at), _| *at != place);
         self.sent_back.retain(|(_, at, _)| *at != place);

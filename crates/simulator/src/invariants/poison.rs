@@ -38,7 +38,7 @@ impl Invariant for Poison {
                 let count = came.count.unwrap_or(0);
                 if *times > u64::from(max) + 1 || count > u64::from(max) {
                     return Err(format!(
-                        "message {} was given out {times} times (count {count}), the limit is {max}",
+                        "message {} was given out {times} times (count {count}), limit {max}",
                         came.message
                     ));
                 }

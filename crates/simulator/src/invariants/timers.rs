@@ -1,6 +1,6 @@
-//! Timers are never early: nothing expires before its time to live has passed, nothing delayed comes
-//! before its delay has; and what has expired is not given out any more. All against the server's
-//! own clock, whatever that shows.
+//! Timers are never early: nothing expires before its time to live has passed, nothing delayed
+//! comes before its delay has; and what has expired is not given out any more. All against the
+//! server's own clock, whatever that shows.
 //!
 //! Promise: P8.
 

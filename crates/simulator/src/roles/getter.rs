@@ -1,4 +1,6 @@
 //! [`Getter`]: takes single messages with `basic.get` and settles them.
+//!
+//! Not here: consumers (`consumer`), reading back at the end (`gleaner`). Planned by `plan`.
 
 use proto_amqp::table::Method;
 

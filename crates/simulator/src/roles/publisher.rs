@@ -1,4 +1,6 @@
 //! [`Publisher`]: sends messages over one route, with confirms or without.
+//!
+//! Not here: what a message looks like (`io`, `letter`). Planned by `plan`.
 
 use std::collections::VecDeque;
 

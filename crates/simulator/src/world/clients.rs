@@ -1,4 +1,6 @@
 //! Clients: connecting, reading, writing, giving roles their turns, coming back.
+//!
+//! Not here: what they want (`roles`), what every client does (`link`). Called by `world`.
 
 use crate::dice::Dice;
 use crate::fact::{ConnId, Fact, Micros};

@@ -10,7 +10,7 @@ use crate::plan::SECOND;
 
 use super::{Event, World};
 
-/// As in the binary: how long clients may take to say goodbye, and the last checkpoint to be written.
+/// As in the binary: how long clients may take to say goodbye.
 const GOODBYE_MAX: Micros = 4 * SECOND;
 
 impl World {

@@ -1,4 +1,6 @@
 //! The course of a run: planting, work and faults, calm, farewell, reading back.
+//!
+//! Not here: what goes wrong meanwhile (`faults`). Called by `world`.
 
 use crate::fact::{Fact, Micros};
 use crate::io::Stage;
