@@ -29,8 +29,9 @@ pub(crate) struct Queue {
     /// Gate of what a look at the queue shows: end of the last record about it or its content,
     /// or just inside that record.
     pub changed: Lsn,
-    /// Gate of its deliveries: end of the last record that let a held message in. Without it a crash
-    /// could undo that after the message was shown, and it would come again as if for the first time.
+    /// Gate of its deliveries: end of the last record that let a held message in. Without it a
+    /// crash could undo that after the message was shown, and it would come again as if for the
+    /// first time.
     pub promoted: Lsn,
     /// Of an exclusive queue.
     pub owner: Option<SessionId>,

@@ -265,9 +265,8 @@ fn what_has_expired_behind_a_message_is_not_counted_with_it() {
     let envelope = Envelope { channel: 1, ticket: Ticket(9), request };
     let mut out = Effects::default();
     world.engine.apply(at, BOB, envelope, &mut world.tape, &mut out);
-    let got = out.outputs.iter().find_map(|output| match &output.push {
-        Push::Got { ready, .. } => Some(*ready),
-        _ => None,
+    let got = out.outputs.iter().find_map(|output| {
+        if let Push::Got { ready, .. } = &output.push { Some(*ready) } else { None }
     });
     assert_eq!(got, Some(0));
     world.check_recovery();

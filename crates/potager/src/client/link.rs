@@ -1,7 +1,7 @@
 //! [`Link`]: a connected and logged-in socket that sends and receives whole frames.
 //!
-//! Lives here: TCP and TLS, the handshake, the connection class. Not here: channels and what is said
-//! on them (`session`). The load generator logs in through a link and then takes its socket.
+//! Lives here: TCP and TLS, the handshake, the connection class. Not here: channels and what is
+//! said on them (`session`). The load generator logs in through a link and takes its socket.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

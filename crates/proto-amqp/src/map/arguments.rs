@@ -4,8 +4,8 @@
 //! refused. Numbers compare by value, whichever integer type carries them.
 //! Source of texts and bounds: observed, `RabbitMQ` 3.10.8.
 //!
-//! Deviation(AMQP-016): of several faults in one method the one that shows without asking the engine
-//! is named: arguments, properties and the user of a message before names that do not exist.
+//! Deviation(AMQP-016): of several faults in one method the one that shows without asking the
+//! engine is named: arguments, properties and the user of a message before names that do not exist.
 
 use bytes::Bytes;
 use model::{
