@@ -48,7 +48,7 @@ pub use options::{
 };
 pub use record::{Record, RecordRef, Records, Replayed};
 pub use recovery::Recovery;
-pub use survey::{FileKind, FileReport, Located, Problem, ReadOnlyDisk, Survey};
 pub use repair::Repair;
 pub use stats::{LATENCY_BUCKETS, Latency, Stats};
+pub use survey::{FileKind, FileReport, Located, Problem, ReadOnlyDisk, Survey};
 pub use upkeep::{Liveness, Usage};

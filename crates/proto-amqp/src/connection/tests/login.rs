@@ -76,8 +76,7 @@ fn without_a_certificate_external_is_refused() {
 
 #[test]
 fn external_is_unknown_where_clients_show_no_certificates() {
-    let connection =
-        connection(Options::default(), true).with_certificate_name(Bytes::from("ann"));
+    let connection = connection(Options::default(), true).with_certificate_name(Bytes::from("ann"));
     let (_, answer, requests) = log_in(connection, "EXTERNAL", "");
     assert!(matches!(answer, Err(Close::Violation(_))), "{answer:?}");
     assert!(requests.is_empty());
