@@ -168,6 +168,8 @@ impl Node {
     /// While a commit is in flight this does nothing: the next batch gathers.
     fn sync(&mut self, now: Millis) -> Result<(), Fault> {
         self.log.check()?;
+        // A wall clock that was set back starts the wait anew; it must not make it last for ever.
+        self.lazy_since = self.lazy_since.map(|since| since.min(now));
         let is_due = self.lazy_since.is_some_and(|since| now >= since.plus(LAZY_SYNC_MS));
         if (self.is_sync_wanted || is_due) && !self.log.journal.is_committing() {
             self.log.journal.flush()?;

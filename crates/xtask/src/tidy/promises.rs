@@ -8,8 +8,12 @@ use super::Finding;
 use super::tree::Tree;
 use crate::promises::{self, PAGE, Proof};
 
-/// Everything in these folders is there to prove a promise, so each file must name one.
-const PROOF_FOLDERS: [&str; 2] = ["crates/simulator/src/invariants/", "chaos/proofs/"];
+/// Everything right in these folders is there to prove a promise, so each file must name one.
+const PROOF_FOLDERS: [&str; 2] = ["crates/simulator/src/invariants/", "chaos/"];
+/// What else stands there.
+const NO_PROOFS: [&str; 3] = ["mod.rs", "tests.rs", "run.py"];
+/// Bugs that are planted to break a promise, which each of them names.
+const PLANTED: &str = "crates/simulator/planted/";
 
 /// A promise without a test, a test of a promise that nobody made, a list out of date, a proof
 /// that does not say of what.
@@ -30,6 +34,7 @@ pub(super) fn agree(tree: &Tree) -> Vec<Finding> {
         },
     ));
     found.extend(silent(tree, &proofs));
+    found.extend(planted(tree, &promised));
     if !page.is_empty() && promises::filled(page, &proofs) != page {
         found.push(Finding::new(PAGE, "out of date: `cargo x promises` writes its lists"));
     }
@@ -39,12 +44,29 @@ pub(super) fn agree(tree: &Tree) -> Vec<Finding> {
 fn silent(tree: &Tree, proofs: &BTreeSet<Proof>) -> Vec<Finding> {
     let is_proof = |path: &str| {
         let name = PROOF_FOLDERS.iter().find_map(|folder| path.strip_prefix(folder));
-        name.is_some_and(|name| !matches!(name, "mod.rs" | "tests.rs" | "__init__.py"))
+        name.is_some_and(|name| {
+            let is_code = name.ends_with(".rs") || name.ends_with(".py");
+            is_code && !name.contains('/') && !NO_PROOFS.contains(&name)
+        })
     };
     let files = tree.files.iter().filter(|file| is_proof(&file.path));
     files
         .filter(|file| proofs.iter().all(|proof| proof.path != file.path))
         .map(|file| Finding::new(&file.path, "stands among the proofs and names no promise"))
+        .collect()
+}
+
+/// Planted bugs that break what nobody promised.
+fn planted(tree: &Tree, promised: &[&str]) -> Vec<Finding> {
+    let files = tree.files.iter().filter(|file| file.path.starts_with(PLANTED));
+    files
+        .flat_map(|file| {
+            let ids = file.text.lines().filter_map(|line| line.strip_prefix("promise = \""));
+            let ids = ids.map(|rest| rest.trim_end().trim_end_matches('"'));
+            ids.filter(|id| !promised.contains(id))
+                .map(|id| Finding::new(&file.path, format!("breaks `{id}`, which is no promise")))
+                .collect::<Vec<_>>()
+        })
         .collect()
 }
 
@@ -79,6 +101,13 @@ mod tests {
     fn a_proof_that_names_no_promise_is_found() {
         let found = judged("", &[("crates/simulator/src/invariants/order.rs", "//! Order.\n")]);
         assert_eq!(found, ["stands among the proofs and names no promise"]);
+    }
+
+    #[test]
+    fn a_planted_bug_of_no_promise_is_found() {
+        let bugs = "name = \"a\"\npromise = \"P1\"\n\nname = \"b\"\npromise = \"P9\"\n";
+        let files = [("crates/simulator/planted/a.toml", bugs), ("crates/a/x.rs", "@ P1.\n")];
+        assert_eq!(judged("## P1. One\n", &files), ["breaks `P9`, which is no promise"]);
     }
 
     #[test]
