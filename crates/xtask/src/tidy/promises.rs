@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::Finding;
 use super::tree::Tree;
 use crate::promises::{self, PAGE, Proof};
+use crate::workspace::has_extension;
 
 /// Everything right in these folders is there to prove a promise, so each file must name one.
 const PROOF_FOLDERS: [&str; 2] = ["crates/simulator/src/invariants/", "chaos/"];
@@ -45,7 +46,7 @@ fn silent(tree: &Tree, proofs: &BTreeSet<Proof>) -> Vec<Finding> {
     let is_proof = |path: &str| {
         let name = PROOF_FOLDERS.iter().find_map(|folder| path.strip_prefix(folder));
         name.is_some_and(|name| {
-            let is_code = name.ends_with(".rs") || name.ends_with(".py");
+            let is_code = has_extension(name, "rs") || has_extension(name, "py");
             is_code && !name.contains('/') && !NO_PROOFS.contains(&name)
         })
     };
