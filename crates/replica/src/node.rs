@@ -119,16 +119,13 @@ impl Node {
         for envelope in batch.iter() {
             self.tally.count(&envelope.request);
         }
-        let is_tight = self.tally.published > before && {
+        if self.tally.published > before {
             self.note_publisher(from);
-            self.log.journal.is_tight()
-        };
-        for envelope in batch.drain(..) {
-            if is_tight && let Some(push) = held::refused(&envelope) {
-                let gate = self.log.journal.durable();
-                self.effects.outputs.push(engine::Output { session: from, gate, push });
-                continue;
+            if self.log.journal.is_tight() {
+                return self.submit_without_publishes(now, from, batch);
             }
+        }
+        for envelope in batch.drain(..) {
             let at = self.clock.stamp(now);
             self.engine.apply(at, from, envelope, &mut self.log, &mut self.effects);
             if self.effects.outputs.len() >= 256 {
@@ -136,6 +133,26 @@ impl Node {
             }
         }
         self.carry_out(now, Some(from));
+    }
+
+    /// As [`Node::submit`] when the log has no room to spare: what adds messages is refused. Apart,
+    /// because looking into a request before it is passed on costs a copy of it.
+    fn submit_without_publishes(
+        &mut self,
+        now: Millis,
+        from: SessionId,
+        batch: &mut Vec<Envelope>,
+    ) {
+        for envelope in batch.drain(..) {
+            if let Some(push) = held::refused(&envelope) {
+                let gate = self.log.journal.durable();
+                self.effects.outputs.push(engine::Output { session: from, gate, push });
+            } else {
+                let at = self.clock.stamp(now);
+                self.engine.apply(at, from, envelope, &mut self.log, &mut self.effects);
+            }
+            self.carry_out(now, Some(from));
+        }
     }
 
     /// The end of a turn: time, sync, release, upkeep, each a named stage.
