@@ -298,3 +298,28 @@ fn a_channel_closes_also_when_what_came_back_left_no_record() {
     let seen = rig.see_all(id);
     assert_eq!(seen.last(), Some(&Seen::Done), "{seen:?}");
 }
+
+/// Nobody waits for an acknowledgement, so only the clock sends it to the disk.
+#[test]
+fn an_acknowledgement_is_flushed_although_the_wall_clock_went_back() {
+    let mut rig = Rig::new();
+    let id = rig.session();
+    rig.declare(id, "work", true);
+    rig.publish(id, "work", b"one");
+    rig.consume(id, "work", 10);
+    rig.settle();
+    rig.see(id);
+    rig.ask(id, Request::Ack { tag: 1, is_multiple: false });
+    rig.node.commit(rig.now).unwrap();
+    rig.now = Millis(rig.now.0 - 3_600_000 / 4);
+    let deadline = rig.node.commit(rig.now).unwrap().deadline;
+    assert!(deadline.is_some_and(|at| at <= rig.now.plus(100)), "{deadline:?}");
+    rig.settle();
+    assert!(rig.node.is_quiet(), "the acknowledgement is durable");
+    let disk = rig.crash(3);
+    let mut rig = Rig::open(disk, 8 << 20);
+    let id = rig.session();
+    rig.consume(id, "work", 10);
+    rig.settle();
+    assert_eq!(bodies(&rig.see_all(id)), [] as [Vec<u8>; 0]);
+}
