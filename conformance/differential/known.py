@@ -63,6 +63,9 @@ KNOWN: tuple[Known, ...] = (
           or _does(it, "publish") and _codes(it) == (404, 0)
           and "no exchange" in " ".join(it.theirs_text)
           or _does(it, "commit") and _codes(it)[0] == 0 and _codes(it)[1] in (404, 406)),
+    Known("AMQP-017", "messages of a transaction are routed by the bindings at the commit, not at "
+          "each publish",
+          lambda it: _does(it, "commit") and set(it.parts) == {"queues"}),
     Known("AMQP-107", "x-overflow = drop-head, said or not said, is the same declaration",
           lambda it: _does(it, "declare") and _codes(it) == (406, 0)
           and any("x-overflow" in text and "drop-head" in text for text in it.theirs_text)),

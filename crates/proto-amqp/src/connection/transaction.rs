@@ -6,6 +6,8 @@
 //! Deviation(AMQP-007): `tx.commit` is atomic over all queues, acknowledgements included.
 //! Deviation(AMQP-008): a missing exchange or an unknown delivery tag inside a transaction is
 //! reported by `tx.commit`, not by the step itself; then nothing of it has happened.
+//! Deviation(AMQP-017): messages of a transaction are routed by the bindings that there are at
+//! `tx.commit`, not by those at each publish.
 //! Deviation(AMQP-009): `tx.rollback` drops held acknowledgements; the client may give them again.
 
 use bytes::{Bytes, BytesMut};
