@@ -73,6 +73,11 @@ impl Space {
         self.retry_in > 0
     }
 
+    /// Ends a pause: it is counted in calls, and a server that only waits makes hardly any.
+    pub(crate) fn try_again(&mut self) -> bool {
+        std::mem::take(&mut self.retry_in) > 0
+    }
+
     pub(crate) fn has_failed(&self, need: Need) -> bool {
         self.failed.contains(&need)
     }

@@ -206,6 +206,12 @@ impl Journal {
         Ok(())
     }
 
+    /// Lets what failed for lack of space be tried at the next [`Journal::maintain`]; says whether
+    /// something did. Call it about once a second: without it a quiet log waits for ever.
+    pub fn try_again(&mut self) -> bool {
+        self.upkeep.space.try_again()
+    }
+
     fn choose(&mut self, live: &dyn Liveness) -> Option<Task> {
         if let Some(spent) = self.ring.spent.pop_front() {
             return Some(self.reuse(spent));

@@ -320,7 +320,8 @@ impl Node {
     #[must_use]
     pub fn has_work(&self) -> bool {
         let is_batch_waiting = self.is_sync_wanted && !self.log.journal.is_committing();
-        is_batch_waiting || !self.reads.is_empty() || self.log.check().is_err()
+        let can_read = !self.reads.is_empty() && !self.is_held_back();
+        is_batch_waiting || can_read || self.upkeep.is_wanted || self.log.check().is_err()
     }
 
     /// Looks at the free space of the disk; call it about once a second.
@@ -328,6 +329,7 @@ impl Node {
         if let Err(fault) = self.log.journal.measure_disk() {
             self.log.poison(fault);
         }
+        self.upkeep.is_wanted |= self.log.journal.try_again();
         self.watch_room();
     }
 

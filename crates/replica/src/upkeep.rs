@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use engine::{Engine, Read};
-use journal::{Fault, Fetched, Liveness, Progress, Usage};
+use journal::{Fault, Fetched, Liveness, Progress, Room, Usage};
 use model::{Lsn, Millis, SessionId};
 
 use crate::backup::{BACKUP_TOKEN, Pinned};
@@ -23,6 +23,8 @@ const READS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
     is_checkpointing: bool,
+    /// What failed for lack of space is to be tried again.
+    pub(crate) is_wanted: bool,
     /// The engine's reads that are with the background thread, by token.
     fetching: BTreeMap<u64, Vec<Read>>,
     tokens: u64,
@@ -71,6 +73,7 @@ impl Liveness for Living<'_> {
 impl Node {
     /// Starts a checkpoint or a pass over old segments when one is due.
     pub(crate) fn keep_up(&mut self) -> Result<(), Fault> {
+        self.upkeep.is_wanted = false;
         if self.log.journal.checkpoint_due() && !self.upkeep.is_checkpointing {
             self.begin_checkpoint()?;
         }
@@ -93,12 +96,25 @@ impl Node {
         self.log.journal.checkpoint(lsn, Box::new(move |out| checkpoint::write(&snapshot, out)))
     }
 
+    /// Whether the engine's reads have to wait: each makes it write a copy, a dead letter, and
+    /// thousands that die at once must not take the room that acknowledgements need.
+    pub(crate) fn is_held_back(&self) -> bool {
+        match self.log.journal.room() {
+            Room::Free => false,
+            Room::Wait => true,
+            Room::Full => self.log.journal.is_tight(),
+        }
+    }
+
     /// Serves the engine's reads: from memory at once, the rest in the background.
     pub(crate) fn read_for_engine(&mut self, now: Millis) -> Result<(), Fault> {
         let durable = self.log.journal.durable();
         let mut cold = Vec::new();
         let mut payload = Vec::new();
         for _ in 0..self.reads.len().min(READS_MAX) {
+            if self.is_held_back() {
+                break;
+            }
             let Some(read) = self.reads.pop_front() else { break };
             if read.lsn >= durable {
                 self.reads.push_back(read);
@@ -147,7 +163,7 @@ impl Node {
         }
         let reads = self.upkeep.fetching.remove(&token).unwrap_or_default();
         for read in reads {
-            if unread.contains(&read.lsn) {
+            if unread.contains(&read.lsn) || self.is_held_back() {
                 self.reads.push_back(read);
                 continue;
             }
