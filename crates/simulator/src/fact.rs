@@ -109,6 +109,8 @@ pub enum Fact {
     Subscribed(ConnId, Place),
     /// A client sent an acknowledgement.
     Acked(Held),
+    /// The server refused the transaction in which it was acknowledged.
+    Undone(Held),
     /// A client gave a message back to its queue.
     Returned(Held),
     /// As [`Fact::Returned`], and the server has shown since that it knows.

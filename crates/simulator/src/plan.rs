@@ -74,7 +74,9 @@ impl Plan {
 
 /// Small sizes, so that segments roll, bodies grow cold and checkpoints happen all the time.
 fn setup(dice: &mut Dice) -> Setup {
-    let segment_bytes = 4096 * dice.within(16..64);
+    // Not smaller: publishes are refused once an eighth of the reserve (two segments) is left, and
+    // that must hold what one connection sends in one go. By default it is 16 MiB.
+    let segment_bytes = 4096 * dice.within(64..128);
     let journal = journal::Options {
         dir: "/data".into(),
         segment_bytes,

@@ -29,6 +29,9 @@ impl Invariant for Settled {
             Fact::Acked(held) if !self.ended.contains(&held.conn) => {
                 self.fresh.insert((held.message, held.place), held.conn);
             }
+            Fact::Undone(held) => {
+                self.fresh.remove(&(held.message, held.place));
+            }
             Fact::Settled(held) => {
                 self.durable.insert((held.message, held.place));
             }
@@ -79,6 +82,7 @@ mod tests {
         assert_eq!(check(&[Fact::Acked(HELD), Fact::Ended(1), came(2)]), Ok(()));
         let crash = Fact::Crashed(Crash::Power);
         assert_eq!(check(&[Fact::Acked(HELD), crash.clone(), came(2)]), Ok(()));
+        assert_eq!(check(&[Fact::Acked(HELD), Fact::Undone(HELD), came(2)]), Ok(()));
         let durable = Fact::Settled(HELD);
         assert!(check(&[Fact::Acked(HELD), durable, Fact::Ended(1), crash, came(2)]).is_err());
     }

@@ -121,6 +121,10 @@ impl Role for Worker {
                 }
             }
             Method::ChannelClose { .. } => {
+                // The answer to a commit comes first: what is unanswered now was not done.
+                for step in self.under_way.drain(..) {
+                    io.facts.push(Fact::Undone(step.input));
+                }
                 io.say(channel, &Method::ChannelCloseOk {});
                 *io.wants_close = true;
                 self.is_open = false;
