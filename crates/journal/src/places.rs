@@ -131,6 +131,13 @@ impl Places {
         &self.survivors
     }
 
+    /// Whether one survivor file stands for all of the range. A power cut can undo the removal of a
+    /// segment whose survivors were merged with others since; a second file of them would overlap.
+    pub(crate) fn is_survived(&self, range: &Range<Lsn>) -> bool {
+        let covers = |own: &Range<Lsn>| own.start <= range.start && range.end <= own.end;
+        self.survivors.iter().any(|survivor| covers(&survivor.range))
+    }
+
     /// First position that is in the ring.
     pub(crate) fn ring_start(&self) -> Option<Lsn> {
         self.segments.front().map(|blocks| blocks.first)

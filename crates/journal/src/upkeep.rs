@@ -273,7 +273,11 @@ impl Journal {
             return None;
         }
         let range = lock(&self.places).range_of(oldest.sequence).unwrap_or(end..end);
-        let copy = self.copy(range, live);
+        let copy = if lock(&self.places).is_survived(&range) {
+            self.nothing_of(range)
+        } else {
+            self.copy(range, live)
+        };
         Some(Task::Survive { segment: oldest, copy })
     }
 
@@ -295,6 +299,11 @@ impl Journal {
         let generation = self.upkeep.generation;
         self.upkeep.generation += 1;
         Copy { generation, range, live: wanted, sync: self.unsynced() }
+    }
+
+    /// Makes no file.
+    fn nothing_of(&self, range: Range<Lsn>) -> Copy {
+        Copy { generation: 0, range, live: Vec::new(), sync: self.unsynced() }
     }
 
     /// Examines one survivor file and rewrites what is worth it.
@@ -321,7 +330,7 @@ impl Journal {
         let (first, last) = (chosen.first()?, chosen.last()?);
         let range = first.range.start..last.range.end;
         let copy = if usage.records == 0 && chosen.len() == 1 {
-            Copy { generation: 0, range, live: Vec::new(), sync: self.unsynced() }
+            self.nothing_of(range)
         } else {
             self.copy(range, live)
         };
