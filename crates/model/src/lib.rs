@@ -5,6 +5,7 @@
 //! Everybody imports this crate; it imports nobody of ours.
 
 mod id;
+mod job;
 pub mod limits;
 mod log;
 mod lsn;
@@ -18,6 +19,10 @@ pub mod table;
 mod topology;
 
 pub use id::{ConsumerId, Millis, QueueId, SessionId, Ticket, VhostId};
+pub use job::{
+    Enqueue, JobCounts, JobFacts, JobId, JobState, JobVerb, QueueFacts, RANK, Ties, Work,
+    WorkCount, WorkFacts,
+};
 pub use limits::Limits;
 pub use log::{Log, Record, Stamp};
 pub use lsn::Lsn;

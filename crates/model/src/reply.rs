@@ -3,7 +3,10 @@
 
 use bytes::Bytes;
 
-use crate::{ConsumerId, MessageRef, Publish, Refusal, Ticket};
+use crate::{
+    ConsumerId, JobFacts, JobId, MessageRef, Millis, Publish, QueueFacts, Refusal, Ticket,
+    WorkFacts,
+};
 
 /// The answer to one request.
 #[derive(Debug)]
@@ -43,6 +46,36 @@ pub enum Reply {
     Empty,
     /// Rows of a listing: each a list of (column, value).
     Listing(Vec<Row>),
+    /// The job is stored.
+    Enqueued {
+        /// Its id.
+        job: JobId,
+    },
+    /// The claim of a job has ended.
+    Released {
+        /// The job was laid aside.
+        is_buried: bool,
+    },
+    /// How many queues the channel watches now.
+    Watching {
+        /// Their number.
+        count: u32,
+        /// Nothing was done: a channel watches at least one.
+        is_last: bool,
+    },
+    /// How many jobs are ready now that were not.
+    Kicked {
+        /// Their number.
+        count: u64,
+    },
+    /// Nothing is ready, and a lease of the channel is about to end.
+    LeaseEnding,
+    /// State of a queue of jobs.
+    QueueFacts(Box<QueueFacts>),
+    /// State of all work with jobs.
+    WorkFacts(Box<WorkFacts>),
+    /// Names, in order.
+    Names(Vec<Bytes>),
     /// Valid, but the state says no.
     Refused(Box<Refusal>),
 }
@@ -80,6 +113,17 @@ pub enum Event<'a> {
         /// Messages still ready.
         ready: u64,
     },
+    /// The job that was looked at.
+    Job {
+        /// Of the request.
+        ticket: Ticket,
+        /// What is known about it.
+        facts: &'a JobFacts,
+        /// When it was published.
+        published: Millis,
+        /// The message.
+        message: MessageRef<'a>,
+    },
     /// The server ended a consumer: its queue is gone or its owner lost.
     Cancelled {
         /// On which channel.
@@ -104,6 +148,8 @@ pub struct Delivery<'a> {
     pub is_redelivered: bool,
     /// How often it came back unsettled so far; `None` when the queue does not show it.
     pub returns: Option<u32>,
+    /// Its id as a job; `None` for a message that lives in memory only.
+    pub job: Option<JobId>,
     /// The message.
     pub message: MessageRef<'a>,
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    Binding, ConsumerId, ExchangeSpec, Permission, Publish, QueueSpec, Ticket, TopicPermission,
+    Binding, ConsumerId, Enqueue, ExchangeSpec, JobId, JobVerb, Permission, Publish, QueueSpec,
+    Ticket, TopicPermission, Work,
 };
 
 /// A request with its place in the asking session.
@@ -106,6 +107,22 @@ pub enum Request {
     Commit(Vec<Op>),
     /// Nothing; `Done`, in its turn among the other answers of the channel.
     Echo,
+    /// Put a job into a queue. `Enqueued` or `Rejected`.
+    Enqueue(Enqueue),
+    /// Hand over one job of the watched queues: the lowest rank, then the oldest. `Event::Got`,
+    /// now or as soon as there is one, in the order of the claims; `LeaseEnding` when a lease of
+    /// the channel ends within a second and nothing is ready; `Empty` after a `Withdraw`.
+    Claim {
+        /// The door will withdraw it after some time; only counted.
+        is_timed: bool,
+    },
+    /// The oldest claim of the channel that still waits is given up; nothing happens when none
+    /// does. No answer of its own.
+    Withdraw,
+    /// Do something with one job.
+    Job(JobId, JobVerb),
+    /// About queues of jobs.
+    Work(Box<Work>),
     /// Administration; answered by `Done` or its own reply.
     Admin(Box<Admin>),
 }

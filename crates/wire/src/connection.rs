@@ -72,6 +72,21 @@ pub trait Connection {
     /// When the connection must end.
     fn on_deadline(&mut self, now: Instant, out: &mut Outbox) -> Result<(), Close>;
 
+    /// The peer sends no more; it may still read. What was asked before is still to be answered:
+    /// a door that returns `Ok` is called on with replies and events until it ends itself.
+    ///
+    /// # Errors
+    /// When the connection must end now.
+    fn on_end_of_input(&mut self, _now: Instant, _out: &mut Outbox) -> Result<(), Close> {
+        Err(Close::Done)
+    }
+
+    /// Whether more input is of use, with so many bytes left that the door did not take yet. A
+    /// door that leaves whole commands for later must say no at some point.
+    fn wants_input(&self, _held_bytes: usize) -> bool {
+        true
+    }
+
     /// How many messages the peer has been handed and not answered yet, about: while it has
     /// plenty, it does not miss us for a moment, and `net` may read its answers less often.
     fn owed(&self) -> u64 {
