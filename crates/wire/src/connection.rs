@@ -29,6 +29,9 @@ pub enum Close {
 /// Invariant (cut invariance): the same input cut at any place writes the same bytes. After `Err`
 /// the machine is not called again. Time is always a parameter.
 pub trait Connection {
+    /// Called once, before anything else: what a door asks of the engine without being asked.
+    fn on_open(&mut self, _now: Instant, _out: &mut Outbox) {}
+
     /// Takes as many whole commands from the front of `input` as [`Outbox::has_room`] allows and
     /// leaves the rest there. `net` calls again with more input, or when there is room again.
     ///
