@@ -273,7 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn beanstalk_is_not_accepted_yet() {
-        assert!(Cli::try_parse_from(["potager", "serve", "--beanstalk", "off"]).is_err());
+    fn a_door_at_a_socket_file_is_accepted() {
+        let line = ["potager", "serve", "--beanstalk", "unix:/run/jobs"];
+        let Command::Serve(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("another command");
+        };
+        let settings = args.settings.resolve().unwrap().settings;
+        assert_eq!(settings.beanstalk.listen, config::Endpoint::File("/run/jobs".into()));
     }
 }
