@@ -27,7 +27,7 @@ not listed here, and behaves differently, is a bug: please report it.
 /// The full names of the protocols whose short names stand in ids.
 const DOORS: [(&str, &str); 7] = [
     ("AMQP", "AMQP 0-9-1"),
-    ("BEANSTALK", "beanstalk"),
+    ("BEAN", "beanstalk"),
     ("CONSUL", "Consul"),
     ("HTTP", "HTTP and management"),
     ("KAFKA", "Kafka"),
