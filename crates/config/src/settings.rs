@@ -2,6 +2,7 @@
 //! ranges, defaults and explanations stand in the table (`table.rs`), not here.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
@@ -128,6 +129,16 @@ pub enum Endpoint {
     At(SocketAddr),
     /// At a socket file.
     File(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+            Self::File(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// The HTTP door: management, metrics, health.

@@ -13,7 +13,7 @@ use super::doors::Leaving;
 use super::server::{Server, now};
 
 /// How long clients get to say goodbye.
-const GOODBYE_MAX: Duration = Duration::from_secs(4);
+pub(crate) const GOODBYE_MAX: Duration = Duration::from_secs(4);
 /// How long the last checkpoint may take; without it the next start replays the log.
 const CHECKPOINT_MAX: Duration = Duration::from_secs(4);
 /// How often progress is looked at while stopping.
@@ -26,6 +26,7 @@ pub(super) async fn run(
     server: Rc<Server>,
     mut turns: JoinHandle<Fault>,
     doors: Vec<Leaving>,
+    goodbye_max: Duration,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -39,7 +40,7 @@ pub(super) async fn run(
         fault = &mut turns => Ok(storage_fault(fault.ok())),
         _ = terminate.recv() => Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => Ok(ExitCode::SUCCESS),
-        () = drain(&server, &doors) => {
+        () = drain(&server, &doors, goodbye_max) => {
             turns.abort();
             if let Some(Err(fault)) = server.take().map(replica::Node::close) {
                 return Ok(storage_fault(Some(fault)));
@@ -52,13 +53,13 @@ pub(super) async fn run(
 
 /// Lets nobody in, says goodbye to clients, then writes a last checkpoint so that the next start
 /// is short.
-async fn drain(server: &Rc<Server>, doors: &[Leaving]) {
+async fn drain(server: &Rc<Server>, doors: &[Leaving], goodbye_max: Duration) {
     // Whoever reconnects is better refused: they would be told to go again and again.
     for door in doors {
         door.accepting.abort();
     }
     server.begin_stop();
-    wait(GOODBYE_MAX, || doors.iter().all(|door| door.open_count.get() == 0)).await;
+    wait(goodbye_max, || doors.iter().all(|door| door.open_count.get() == 0)).await;
     if let Some(Err(fault)) = server.with(replica::Node::prepare_close) {
         tracing::error!(%fault, "the last checkpoint could not be started");
         return;
