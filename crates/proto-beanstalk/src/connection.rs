@@ -89,8 +89,8 @@ pub struct Connection {
     batch_missing: u32,
     /// Input was left in place although it may hold whole commands.
     is_held: bool,
-    /// The client said goodbye.
-    is_quitting: bool,
+    /// It is over as soon as everything that was asked is answered, and ends so.
+    farewell: Option<Close>,
     /// No more input comes.
     is_ended: bool,
 }
@@ -129,7 +129,7 @@ impl Connection {
             batch_deleted: 0,
             batch_missing: 0,
             is_held: false,
-            is_quitting: false,
+            farewell: None,
             is_ended: false,
         }
     }
@@ -175,7 +175,7 @@ impl Connection {
 
     /// Whether nothing may be decoded now, whatever it is.
     fn is_blocked(&self) -> bool {
-        self.is_quitting
+        self.farewell.is_some()
             || self.phase.is_waiting()
             || self.claims.is_batch()
             || self.asked >= ASKED_MAX
@@ -212,9 +212,8 @@ impl Connection {
                 Ok(Step::Short)
             }
             Line::TooLong => {
-                self.check_stranger(input, out)?;
                 self.reading = Reading::LongLine { seen: 0 };
-                Ok(Step::Taken)
+                self.check_stranger(input, out).map(|()| Step::Taken)
             }
         }
     }
@@ -239,8 +238,7 @@ impl Connection {
                 Step::Taken
             }
             Err(fault) => {
-                self.check_stranger(line, out)?;
-                self.on_fault(fault, out);
+                self.on_fault((fault, line), out)?;
                 Step::Taken
             }
         };
@@ -251,18 +249,29 @@ impl Connection {
     }
 
     #[cold]
-    fn on_fault(&mut self, fault: Fault, out: &mut Outbox) {
+    fn on_fault(&mut self, (fault, line): (Fault, &[u8]), out: &mut Outbox) -> Result<(), Close> {
+        self.check_stranger(line, out)?;
+        if self.farewell.is_some() {
+            return Ok(());
+        }
         let text = match fault {
             Fault::BadFormat => map::BAD_FORMAT,
             Fault::Unknown => map::UNKNOWN_COMMAND,
         };
         self.say(text, out);
+        Ok(())
     }
 
     /// Everything that was asked is answered, and nothing more is to come.
-    fn end_if_over(&self) -> Result<(), Close> {
-        let is_over = self.is_quitting || (self.is_ended && !self.is_held);
-        if is_over && self.asked == 0 { Err(Close::Done) } else { Ok(()) }
+    fn end_if_over(&mut self) -> Result<(), Close> {
+        if self.asked > 0 {
+            return Ok(());
+        }
+        match self.farewell.take() {
+            Some(close) => Err(close),
+            None if self.is_ended && !self.is_held => Err(Close::Done),
+            None => Ok(()),
+        }
     }
 }
 

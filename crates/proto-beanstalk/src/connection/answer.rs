@@ -11,7 +11,7 @@ use model::{Delivery, JobFacts, JobId, MessageRef, Millis, Refusal, Reply, Ticke
 use wire::{Close, Outbox};
 
 use super::{Connection, login, ticket::Ask};
-use crate::{codec, map, yaml};
+use crate::{Counted, codec, map, yaml};
 
 impl Connection {
     /// Writes the answer to what was asked.
@@ -42,8 +42,12 @@ impl Connection {
             (Ask::Channel | Ask::FirstUse, Reply::Done) => {}
             (Ask::Say, _) => out.bytes.extend_from_slice(&note),
             (Ask::Use | Ask::Watch | Ask::Ignore, reply) => self.on_tube(ask, (note, reply), out),
-            (Ask::ListTubeUsed, Reply::Done) => using(&self.used_answered, out),
+            (Ask::ListTubeUsed, Reply::Done) => {
+                self.host.count(Counted::ListTubeUsed);
+                using(&self.used_answered, out);
+            }
             (Ask::ListTubesWatched, Reply::Done) => {
+                self.host.count(Counted::ListTubesWatched);
                 let names = self.watched.iter().map(Vec::as_slice);
                 ok(&yaml::list(names), out);
             }

@@ -9,7 +9,6 @@ use wire::{Close, Outbox};
 
 use super::{Connection, ticket::Ask};
 use crate::{
-    Counted,
     codec::{Command, Ids},
     map,
 };
@@ -66,15 +65,9 @@ impl Connection {
             Command::Stats => self.ask_work(Ask::Stats, Work::Describe, out),
             Command::ListTubes => self.ask_work(Ask::ListTubes, Work::ListQueues, out),
             // What is listed is what holds when the answer has its turn.
-            Command::ListTubeUsed => {
-                self.host.count(Counted::ListTubeUsed);
-                self.ask(Ask::ListTubeUsed, Request::Echo, out);
-            }
-            Command::ListTubesWatched => {
-                self.host.count(Counted::ListTubesWatched);
-                self.ask(Ask::ListTubesWatched, Request::Echo, out);
-            }
-            Command::Quit => self.is_quitting = true,
+            Command::ListTubeUsed => self.ask(Ask::ListTubeUsed, Request::Echo, out),
+            Command::ListTubesWatched => self.ask(Ask::ListTubesWatched, Request::Echo, out),
+            Command::Quit => self.farewell = Some(Close::Done),
             // Both have a way of their own.
             Command::Put(_) | Command::Login(_) => {}
         }

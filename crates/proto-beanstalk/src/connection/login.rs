@@ -90,9 +90,11 @@ impl Connection {
     /// Ends the connection of somebody whose bytes are no command, when it looks like a client of
     /// another protocol or must log in first.
     #[cold]
-    pub(super) fn check_stranger(&self, line: &[u8], out: &mut Outbox) -> Result<(), Close> {
+    pub(super) fn check_stranger(&mut self, line: &[u8], out: &mut Outbox) -> Result<(), Close> {
         if map::is_http(line) {
-            return Err(Close::Violation("an HTTP client spoke to the beanstalk port".to_owned()));
+            let why = "an HTTP client spoke to the beanstalk port".to_owned();
+            self.farewell = Some(Close::Violation(why));
+            return self.end_if_over();
         }
         self.check_phase(out)
     }

@@ -353,14 +353,14 @@ impl Naive {
     fn on_work(&mut self, session: usize, ticket: Ticket, work: Work) -> Option<Reply> {
         Some(match work {
             Work::Use(name) => {
-                self.count_client(session, WorkCount::Use, self.sessions[session].used.is_some());
+                self.count_client(WorkCount::Use, self.sessions[session].used.is_some());
                 self.tube(&name);
                 self.sessions[session].used = Some(name);
                 Reply::Done
             }
             Work::Watch(name) => {
                 let is_first = self.sessions[session].watched.is_empty();
-                self.count_client(session, WorkCount::Watch, !is_first);
+                self.count_client(WorkCount::Watch, !is_first);
                 self.tube(&name);
                 let watched = &mut self.sessions[session].watched;
                 if !watched.contains(&name) {
@@ -389,31 +389,8 @@ impl Naive {
                 self.look(session, ticket, id);
                 return None;
             }
-            Work::Kick(name, count) => {
-                self.count(WorkCount::Kick);
-                let buried = self.in_order(&name, JobState::Buried);
-                let delayed = self.in_order(&name, JobState::Delayed);
-                let from = if buried.is_empty() { delayed } else { buried };
-                let kicked: Vec<u64> =
-                    from.into_iter().take(usize::try_from(count).unwrap()).collect();
-                for id in &kicked {
-                    let facts = &mut self.jobs.get_mut(id).unwrap().facts;
-                    facts.state = JobState::Ready;
-                    facts.kicks += 1;
-                }
-                Reply::Kicked { count: kicked.len() as u64 }
-            }
-            Work::Pause(name, seconds) => {
-                self.count(WorkCount::Pause);
-                let until = self.now + u64::from(seconds) * 1000;
-                let Some(tube) = self.tubes.iter_mut().find(|tube| tube.name == name) else {
-                    return Some(Reply::Empty);
-                };
-                tube.pauses += 1;
-                tube.pause_s = seconds.into();
-                tube.paused_until = (seconds > 0).then_some(until);
-                Reply::Done
-            }
+            Work::Kick(name, count) => self.kick(&name, count),
+            Work::Pause(name, seconds) => self.pause(&name, seconds),
             Work::DescribeQueue(name) => {
                 self.count(WorkCount::DescribeQueue);
                 self.describe_queue(&name)
@@ -429,8 +406,34 @@ impl Naive {
         })
     }
 
+    fn kick(&mut self, name: &Bytes, count: u64) -> Reply {
+        self.count(WorkCount::Kick);
+        let buried = self.in_order(name, JobState::Buried);
+        let delayed = self.in_order(name, JobState::Delayed);
+        let from = if buried.is_empty() { delayed } else { buried };
+        let kicked: Vec<u64> = from.into_iter().take(usize::try_from(count).unwrap()).collect();
+        for id in &kicked {
+            let facts = &mut self.jobs.get_mut(id).unwrap().facts;
+            facts.state = JobState::Ready;
+            facts.kicks += 1;
+        }
+        Reply::Kicked { count: kicked.len() as u64 }
+    }
+
+    fn pause(&mut self, name: &Bytes, seconds: u32) -> Reply {
+        self.count(WorkCount::Pause);
+        let until = self.now + u64::from(seconds) * 1000;
+        let Some(tube) = self.tubes.iter_mut().find(|tube| tube.name == name) else {
+            return Reply::Empty;
+        };
+        tube.pauses += 1;
+        tube.pause_s = seconds.into();
+        tube.paused_until = (seconds > 0).then_some(until);
+        Reply::Done
+    }
+
     /// What the door asks when a client comes is not a client's command.
-    fn count_client(&mut self, _session: usize, what: WorkCount, is_client: bool) {
+    fn count_client(&mut self, what: WorkCount, is_client: bool) {
         if is_client {
             self.count(what);
         }
