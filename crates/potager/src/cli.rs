@@ -63,7 +63,7 @@ enum Command {
     /// Show on this machine that nothing acknowledged is lost
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
-    /// Measure any AMQP server from outside
+    /// Measure any AMQP or beanstalkd server from outside
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Args),
     /// Run as a drop-in for beanstalkd, with its options

@@ -81,7 +81,9 @@ pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
 
 async fn serve(start: Start, started: Instant) -> anyhow::Result<ExitCode> {
     let settings = start.resolved.settings.clone();
-    let (is_quiet, goodbye_max) = (start.is_quiet, start.goodbye_max);
+    let is_quiet = start.is_quiet;
+    let is_kept = settings.durability != Durability::Memory;
+    let manner = stop::Manner { goodbye_max: start.goodbye_max, is_kept };
     check_sizes(&settings)?;
     let tls = Tls::prepare(&settings)?;
     let files_max = watch::raise_file_limit();
@@ -113,7 +115,7 @@ async fn serve(start: Start, started: Instant) -> anyhow::Result<ExitCode> {
         crate::banner::print(&settings, &doors.addresses, started.elapsed());
     }
     doors.announce(&settings)?;
-    stop::run(server, turns, doors.leaving, goodbye_max).await
+    stop::run(server, turns, doors.leaving, manner).await
 }
 
 /// The user of unmodified clients, with every right in `/`. Both are asked in one turn, so that

@@ -88,8 +88,8 @@ pub(super) fn read(arguments: &[String]) -> Result<Options, Wrong> {
     Ok(options)
 }
 
-fn mistake(what: &str, where_: &str) -> Wrong {
-    Wrong::Mistake(format!("{what}: {where_}"))
+fn mistake(what: &str, place: &str) -> Wrong {
+    Wrong::Mistake(format!("{what}: {place}"))
 }
 
 impl Options {
