@@ -1,4 +1,5 @@
-//! What nobody who means well would send, limits, and what the door asks when.
+//! What nobody who means well would send, limits, and what the door asks when. Whole
+//! conversations are the stories' business.
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
