@@ -63,6 +63,11 @@ impl Engine {
                 turn.reply(asker, model::Lsn::ZERO, Reply::Done);
                 Ok(())
             }
+            Request::Enqueue(job) => self.enqueue(turn, asker, &job),
+            Request::Claim { is_timed } => self.claim(turn, asker, is_timed),
+            Request::Job(id, verb) => self.job(turn, asker, (id, verb)),
+            Request::Withdraw => self.withdraw(turn, asker),
+            Request::Work(work) => self.work(turn, asker, *work),
             Request::Get { queue, no_ack } => self.get(turn, asker, (queue, no_ack)),
             Request::Consume(consume) => self.consume(turn, asker, *consume),
             Request::Cancel(id) => self.cancel(turn, asker, id),

@@ -18,7 +18,7 @@
 use bytes::Bytes;
 use model::{
     Admin, Binding, DestinationKind, ExchangeKind, Listing, Noun, Op, Publish, Refusal, Request,
-    Tag, Verb, VhostId,
+    Tag, Verb, VhostId, Work,
 };
 
 use crate::Engine;
@@ -72,6 +72,8 @@ enum Needs<'a> {
     Binding(&'a Binding),
     /// To write to the exchange, also by the keys.
     Publish(&'a Publish),
+    /// To write to the default exchange.
+    Enqueue,
     /// What each step needs.
     Steps(&'a [Op]),
     Tag(Tag),
@@ -89,7 +91,13 @@ fn needs(request: &Request) -> Needs<'_> {
         | Request::Ack { .. }
         | Request::Release { .. }
         | Request::Recover
+        | Request::Claim { .. }
+        | Request::Withdraw
+        // What is in which queue shows only when it is found.
+        | Request::Job(..)
         | Request::Echo => Needs::Login,
+        Request::Enqueue(_) => Needs::Enqueue,
+        Request::Work(work) => work_needs(work),
         Request::DeclareExchange(declare) => {
             Needs::Declare(Object::Exchange(&declare.name), declare.spec.alternate.as_ref())
         }
@@ -113,6 +121,19 @@ fn needs(request: &Request) -> Needs<'_> {
         Request::Consume(consume) => Needs::One(Verb::Read, Object::Queue(&consume.queue)),
         Request::Commit(steps) => Needs::Steps(steps),
         Request::Admin(admin) => Needs::Tag(admin_needs(admin)),
+    }
+}
+
+fn work_needs(work: &Work) -> Needs<'_> {
+    match work {
+        Work::Watch(name)
+        | Work::LookFirst(name, _)
+        | Work::Kick(name, _)
+        | Work::Pause(name, _)
+        | Work::DescribeQueue(name) => Needs::One(Verb::Read, Object::Queue(name)),
+        // To use a queue is nothing yet; the others show what may be read. Who makes a queue that
+        // is not there must be allowed to configure it: `Engine::check_queue`.
+        Work::Use(_) | Work::Ignore(_) | Work::Describe | Work::ListQueues => Needs::Login,
     }
 }
 
@@ -168,8 +189,19 @@ impl Granted {
         if let Request::Publish(publish) = request {
             return self.generation == generation && *self.exchange == *publish.exchange;
         }
+        // A job is published to the default exchange.
+        if let Request::Enqueue(_) = request {
+            return self.generation == generation && self.exchange.is_empty();
+        }
         // Only who is logged in has a channel.
-        matches!(request, Request::Ack { .. } | Request::Release { .. })
+        matches!(
+            request,
+            Request::Ack { .. }
+                | Request::Release { .. }
+                | Request::Claim { .. }
+                | Request::Job(..)
+                | Request::Withdraw
+        )
     }
 }
 
@@ -199,7 +231,9 @@ impl Engine {
         let who = Who { user, vhost: session.vhost.ok_or(Refusal::NotOpen)? };
         self.check(&who, needs)?;
         if let Needs::Publish(publish) = needs {
-            self.remember(asker, &who, publish);
+            self.remember(asker, &who, &publish.exchange);
+        } else if matches!(needs, Needs::Enqueue) {
+            self.remember(asker, &who, &Bytes::new());
         }
         Ok(())
     }
@@ -222,6 +256,7 @@ impl Engine {
                 self.check_right(who, Verb::Read, object)?;
                 self.check_right(who, Verb::Write, Object::Exchange(exchange))
             }
+            Needs::Enqueue => self.check_right(who, Verb::Write, Object::Exchange(&Bytes::new())),
             Needs::Binding(binding) => {
                 let destination = match binding.kind {
                     DestinationKind::Queue => Object::Queue(&binding.destination),
@@ -324,14 +359,28 @@ impl Engine {
 
     /// The next publish to this exchange need not be looked at, unless its key matters.
     #[cold]
-    fn remember(&mut self, asker: Asker, who: &Who, publish: &Publish) {
-        if self.state.rights.topic_row(&who.user, who.vhost, &publish.exchange).is_some() {
+    fn remember(&mut self, asker: Asker, who: &Who, exchange: &Bytes) {
+        if self.state.rights.topic_row(&who.user, who.vhost, exchange).is_some() {
             return;
         }
         let generation = self.state.rights.generation();
         if let Some(channel) = self.sessions.channel_mut(asker.session, asker.channel) {
-            channel.granted = Granted { generation, exchange: Box::from(&*publish.exchange) };
+            channel.granted = Granted { generation, exchange: Box::from(&**exchange) };
         }
+    }
+
+    /// Whether the asker has a right on a queue of its virtual host: for what a request comes
+    /// upon, and could not name.
+    pub(crate) fn check_queue(
+        &self,
+        asker: Asker,
+        verb: Verb,
+        queue: &Bytes,
+    ) -> Result<(), Refusal> {
+        let session = self.sessions.get(asker.session).ok_or(Refusal::NotOpen)?;
+        let Actor::User(user) = &session.actor else { return Ok(()) };
+        let vhost = session.vhost.ok_or(Refusal::NotOpen)?;
+        self.check_right(&Who { user: user.clone(), vhost }, verb, Object::Queue(queue))
     }
 
     /// Whether a session may still read from a queue.

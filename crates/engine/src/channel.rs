@@ -11,6 +11,7 @@ use model::{ConsumerId, Lsn, QueueId, Reply, SessionId, Stamp, Ticket, VhostId};
 use crate::authorize::Granted;
 use crate::effects::{Actor, Effects, Output, Push, SessionInfo};
 use crate::fifo::Entry;
+use crate::work::Claims;
 
 pub(crate) use unsettled::{Slot, Unsettled};
 
@@ -183,6 +184,8 @@ pub(crate) struct Channel {
     pub reply_token: Option<Bytes>,
     /// The last publish that was allowed.
     pub granted: Granted,
+    /// What it has going on with jobs.
+    pub claims: Option<Box<Claims>>,
 }
 
 impl Channel {
@@ -199,6 +202,7 @@ impl Channel {
             changed: Lsn::ZERO,
             reply_token: None,
             granted: Granted::default(),
+            claims: None,
         }
     }
 
@@ -222,6 +226,8 @@ pub(crate) struct Consumer {
     pub is_exclusive: bool,
     /// Its queue gives everything to one of its consumers.
     pub is_single: bool,
+    /// It is handed one job for each claim of its channel that waits.
+    pub is_claim: bool,
     pub priority: i32,
     /// The client's name for it.
     pub label: Bytes,
@@ -342,6 +348,9 @@ impl Sessions {
         let Some(channel) = session.channels.get(consumer.channel) else { return false };
         if session.is_paused || channel.is_broken {
             return false;
+        }
+        if consumer.is_claim {
+            return channel.claims.as_ref().is_some_and(|claims| claims.has_credit());
         }
         consumer.no_ack
             || ((channel.credit_each == 0 || consumer.unsettled < channel.credit_each)

@@ -243,6 +243,9 @@ impl Engine {
                 }
                 runs.push(Run::one(place.0, place.1, place.2));
                 self.state.condemned.insert(place, (reason, entry.clone()));
+                if let Some(queue) = self.state.queues.get_mut(&place.0) {
+                    queue.done(place.2);
+                }
                 self.graves.add_condemned(place, reason, entry.clone());
             }
             if !runs.is_empty() {

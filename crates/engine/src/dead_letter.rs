@@ -178,6 +178,11 @@ impl Engine {
             // The queue is gone, or the message does not read: it goes without a letter.
             Some(_) | None => self.write_burial(turn, run.filter(|_| is_there)),
         }
+        if !grave.is_condemned
+            && let Some(queue) = self.state.queues.get_mut(&queue)
+        {
+            queue.done(seq);
+        }
         if !grave.is_condemned || self.state.condemned.remove(&grave.place).is_some() {
             self.state.holdings.release(&grave.entry);
         }
@@ -218,6 +223,7 @@ impl Engine {
                 at: turn.now(),
                 ttl: None,
                 due: None,
+                job: None,
                 targets: &[],
                 extra_keys: &[],
                 ..*head

@@ -8,6 +8,7 @@ use model::{
 
 use crate::Engine;
 use crate::channel::{Asker, Turn};
+use crate::loose::{self, Loose};
 use crate::record::{self, Run};
 use crate::reply_to;
 use crate::routing::Cascade;
@@ -30,18 +31,35 @@ impl Engine {
             if spec.is_exclusive != queue.spec.is_exclusive {
                 return Err(Refusal::Locked { queue: name });
             }
-            if let Some((argument, received, current)) = difference(&spec, &queue.spec) {
+            let is_made_by_door = queue.spec.options.kind == QueueKind::Jobs;
+            let is_adopted = is_made_by_door && spec.is_durable && spec.options.priority_max == 0;
+            queue.used_at = turn.now();
+            if is_adopted {
+                self.keep_queue(turn, id, spec);
+            } else if let Some((argument, received, current)) = difference(&spec, &queue.spec) {
                 let noun = Noun::Queue;
                 return Err(Refusal::Inequivalent { noun, name, argument, received, current });
             }
-            queue.used_at = turn.now();
         } else {
             self.create_queue(turn, (asker, vhost), &name, spec)?;
         }
         self.show_queue(turn, asker, &name)
     }
 
-    fn create_queue<L: Log>(
+    /// A queue that a door made for its jobs is somebody's own from now on. One with priorities it
+    /// cannot become: its lines have other ranks.
+    fn keep_queue<L: Log>(&mut self, turn: &mut Turn<'_, L>, id: QueueId, mut spec: QueueSpec) {
+        own(&mut spec);
+        let mut bytes = id.0.to_le_bytes().to_vec();
+        record::put_queue_spec(&mut bytes, &spec);
+        record::append(turn.log, record::QUEUE_KEPT, &bytes);
+        self.state.keep_queue(id, spec);
+        if let Some(queue) = self.state.queues.get_mut(&id) {
+            queue.changed = turn.log.next_lsn();
+        }
+    }
+
+    pub(crate) fn create_queue<L: Log>(
         &mut self,
         turn: &mut Turn<'_, L>,
         (asker, vhost): (Asker, VhostId),
@@ -167,12 +185,15 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let id = self.usable_queue(asker, name)?;
         let Some(queue) = self.state.queues.get_mut(&id) else { return Ok(()) };
-        let messages = queue.ready;
+        let messages = queue.ready + queue.aside();
         let mut runs = Vec::new();
         for (level, line) in queue.lines() {
             let ready = line.ready_runs().into_iter();
             runs.extend(ready.map(|(first, count)| Run { queue: id, level, first, count }));
         }
+        let loose = queue.loose().into_iter().flat_map(Loose::all).filter(|job| !job.is_out);
+        let loose = loose.filter_map(|job| job.entry.stored.lsn());
+        runs.extend(loose.map(|lsn| Run::one(id, 0, loose::number(lsn))));
         if !runs.is_empty() && !id.is_volatile() {
             let mut written = runs.clone();
             record::append_runs(turn.log, record::SETTLE, &mut written, &mut self.scratch.head);
@@ -297,7 +318,8 @@ fn difference(received: &QueueSpec, current: &QueueSpec) -> Option<(&'static str
 
 fn kind(kind: QueueKind) -> String {
     String::from(match kind {
-        QueueKind::Classic => "classic",
+        // Whoever declares it makes it one.
+        QueueKind::Classic | QueueKind::Jobs => "classic",
         QueueKind::Quorum => "quorum",
     })
 }

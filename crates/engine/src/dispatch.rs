@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use model::{ConsumerId, Log, Lsn, Overflow, QueueId, Ticket};
 
-use crate::channel::{Channel, ConsumerKey, NO_CONSUMER, Sessions, Slot, Turn};
+use crate::channel::{Asker, Channel, ConsumerKey, NO_CONSUMER, Sessions, Slot, Turn};
 use crate::dead_letter::{Graves, Reason};
 use crate::effects::{Effects, Handout, Output, Place, Push};
 use crate::fifo::{Entry, Stored};
+use crate::loose;
 use crate::perform::{Holdings, State};
 use crate::queue::{Head, Queue};
 use crate::record::{self, Run};
+use crate::work::{Leases, claim_parcel, take_waiting};
 use crate::{Engine, Scratch};
 
 /// What a delivery weighs besides its stored message: frames and bookkeeping.
@@ -22,18 +24,20 @@ const DELIVERY_BYTES: u32 = 64;
 const LOSSES_MAX: usize = 16 * 1024;
 
 /// A message ready to be handed out.
-struct Parcel {
-    place: (QueueId, u8, u64),
+pub(crate) struct Parcel {
+    pub place: (QueueId, u8, u64),
     is_redelivered: bool,
     returns: Option<u32>,
-    entry: Entry,
+    pub entry: Entry,
     /// What must be durable besides its message.
     besides: Lsn,
 }
 
 impl Parcel {
-    fn new(queue: &Queue, head: Head) -> Self {
+    pub(crate) fn new(queue: &Queue, head: Head) -> Self {
         let Head { level, taken } = head;
+        let moved = loose::position(taken.seq).and_then(|lsn| queue.loose()?.get(lsn));
+        let moved = moved.map_or(Lsn::ZERO, |job| job.changed);
         let returns = queue.shown_returns(taken.entry.returns);
         // A count that was shown must not fall with a crash: it is in the record of the return.
         let counted = returns.map_or(Lsn::ZERO, |_| queue.changed);
@@ -42,16 +46,16 @@ impl Parcel {
             is_redelivered: taken.is_redelivered,
             returns,
             entry: taken.entry,
-            besides: queue.promoted.max(counted),
+            besides: queue.promoted.max(counted).max(moved),
         }
     }
 
     /// When it may be shown: once its message is durable, and in this queue for good.
-    fn gate(&self) -> Lsn {
+    pub(crate) fn gate(&self) -> Lsn {
         self.entry.stored.lsn().map_or(Lsn::ZERO, |lsn| lsn.plus(1)).max(self.besides)
     }
 
-    fn handout(&self, channel: u16, tag: u64) -> Handout {
+    pub(crate) fn handout(&self, channel: u16, tag: u64) -> Handout {
         let record = self.entry.body.saturating_add(self.entry.head);
         Handout {
             channel,
@@ -91,11 +95,17 @@ impl Engine {
         let State { queues, holdings, .. } = &mut self.state;
         let Some(queue) = queues.get_mut(&id) else { return };
         queue.is_woken = false;
+        queue.ripen(turn.now());
+        let is_paused = queue.is_paused(turn.now());
+        if !is_paused {
+            queue.pause = (0, 0);
+        }
         let mut loss =
             Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
-        if queue.ready > 0 && queue.consumers.is_some() {
+        if queue.ready > 0 && queue.consumers.is_some() && !is_paused {
             let max = u64::from(self.limits.undelivered_bytes_max);
-            let mut dispatch = Dispatch { sessions: &mut self.sessions, out: turn.out, max };
+            let (sessions, leases) = (&mut self.sessions, &mut self.leases);
+            let mut dispatch = Dispatch { now: turn.now(), sessions, leases, out: turn.out, max };
             dispatch.run(queue, holdings, &mut loss);
         }
         if queue.ready > 0 {
@@ -105,7 +115,11 @@ impl Engine {
         if !self.graves.is_stalled(id) {
             self.timers.arm(queue);
         }
+        let is_vacant = queue.is_vacant();
         self.write_settles(turn);
+        if is_vacant {
+            self.drop_vacant(turn, id);
+        }
     }
 
     /// Writes the collected runs of durable queues down.
@@ -142,7 +156,7 @@ impl Engine {
             let gate = parcel.gate().max(queue.changed);
             turn.out.outputs.push(Output { session, gate, push });
             if no_ack {
-                loss.note(parcel.place);
+                loss.note(queue, parcel.place);
             } else {
                 queue.unsettled += 1;
                 let entry = parcel.entry.clone();
@@ -160,7 +174,9 @@ impl Engine {
 
 /// What handing out from one queue works with.
 struct Dispatch<'a> {
+    now: u64,
     sessions: &'a mut Sessions,
+    leases: &'a mut Leases,
     out: &'a mut Effects,
     /// Undelivered bytes above which a session pauses.
     max: u64,
@@ -175,7 +191,7 @@ impl Dispatch<'_> {
         {
             let parcel = Parcel::new(queue, head);
             if self.deliver(key, &parcel) {
-                loss.note(parcel.place);
+                loss.note(queue, parcel.place);
             } else {
                 queue.unsettled += 1;
             }
@@ -189,6 +205,10 @@ impl Dispatch<'_> {
         let Some(consumer) = self.sessions.consumer_mut(key) else { return false };
         let (id, no_ack, number) = (consumer.id, consumer.no_ack, consumer.channel);
         let session = consumer.session;
+        if consumer.is_claim {
+            self.serve_claim((session, number), parcel);
+            return false;
+        }
         consumer.unsettled += u32::from(!no_ack);
         let Some(owner) = self.sessions.get_mut(session) else { return false };
         let Some(channel) = owner.channels.get_mut(number) else { return false };
@@ -198,6 +218,22 @@ impl Dispatch<'_> {
         let push = Push::Deliver { consumer: id, delivery: handout };
         self.out.outputs.push(Output { session, gate: parcel.gate(), push });
         no_ack
+    }
+}
+
+impl Dispatch<'_> {
+    /// Hands a job to the oldest claim of a channel that waits.
+    fn serve_claim(&mut self, (session, number): (model::SessionId, u16), parcel: &Parcel) {
+        let Some(owner) = self.sessions.get_mut(session) else { return };
+        let Some(channel) = owner.channels.get_mut(number) else { return };
+        let Some(ticket) = take_waiting(channel) else { return };
+        let asker = Asker { session, channel: number, ticket };
+        let (push, until) = claim_parcel(channel, asker, parcel, (self.now, false));
+        if let Push::Got { delivery, .. } = &push {
+            owner.flight.hand(delivery.bytes, None);
+        }
+        self.out.outputs.push(Output { session, gate: parcel.gate(), push });
+        self.leases.arm(self.sessions, (session, number), until);
     }
 }
 
@@ -227,7 +263,7 @@ pub(crate) struct Loss<'a> {
 
 impl Loss<'_> {
     /// Takes the first message that has not expired. `None` also while expired ones cannot leave.
-    fn pop_alive(&mut self, queue: &mut Queue, holdings: &mut Holdings) -> Option<Head> {
+    pub(crate) fn pop_alive(&mut self, queue: &mut Queue, holdings: &mut Holdings) -> Option<Head> {
         if queue.may_expire && queue.head_expires() < self.now {
             self.expire(queue, holdings, self.now - 1);
             if queue.head_expires() < self.now {
@@ -268,7 +304,7 @@ impl Loss<'_> {
         queue.spec.options.dead_letter_exchange.is_none() || self.graves.has_room(queue.id)
     }
 
-    fn lose(&mut self, queue: &Queue, holdings: &mut Holdings, head: Head, reason: Reason) {
+    fn lose(&mut self, queue: &mut Queue, holdings: &mut Holdings, head: Head, reason: Reason) {
         let place = (queue.id, head.level, head.taken.seq);
         self.end(queue, holdings, (place, head.taken.entry), reason);
     }
@@ -276,7 +312,7 @@ impl Loss<'_> {
     /// Dead-letters a message that was taken from the queue, or drops it.
     pub(crate) fn end(
         &mut self,
-        queue: &Queue,
+        queue: &mut Queue,
         holdings: &mut Holdings,
         (place, entry): ((QueueId, u8, u64), Entry),
         reason: Reason,
@@ -284,25 +320,26 @@ impl Loss<'_> {
         if queue.spec.options.dead_letter_exchange.is_some() {
             self.graves.add(place, reason, entry);
         } else {
-            self.settle(holdings, place, &entry);
+            self.settle(queue, holdings, (place, &entry));
         }
     }
 
     /// A message taken from a queue is done with.
     pub(crate) fn settle(
         &mut self,
+        queue: &mut Queue,
         holdings: &mut Holdings,
-        place: (QueueId, u8, u64),
-        entry: &Entry,
+        (place, entry): ((QueueId, u8, u64), &Entry),
     ) {
         holdings.release(entry);
-        self.note(place);
+        self.note(queue, place);
     }
 
     /// Its record is still needed for its way to the client, but the queue is done with it.
-    fn note(&mut self, (queue, level, seq): (QueueId, u8, u64)) {
-        if !queue.is_volatile() {
-            self.runs.push(Run::one(queue, level, seq));
+    fn note(&mut self, queue: &mut Queue, (id, level, seq): (QueueId, u8, u64)) {
+        queue.done(seq);
+        if !id.is_volatile() {
+            self.runs.push(Run::one(id, level, seq));
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{ConsumerId, Lsn, Reply, SessionId, Ticket};
+use model::{ConsumerId, JobFacts, Lsn, Reply, SessionId, Ticket};
 
 /// Who opened a session. Volatile. The default is the server itself, for its own questions and
 /// for tests; doors name every field.
@@ -104,6 +104,19 @@ pub enum Push {
         delivery: Handout,
         /// Messages still ready.
         ready: u64,
+    },
+    /// The job that was looked at.
+    Job {
+        /// Of the request.
+        ticket: Ticket,
+        /// On which channel it was asked.
+        channel: u16,
+        /// What is known about it.
+        facts: Box<JobFacts>,
+        /// Where its message is.
+        place: Place,
+        /// What it weighs against its session.
+        bytes: u32,
     },
     /// The server ended a consumer.
     Cancelled {

@@ -5,8 +5,10 @@
 //! Every entry gets the next number (`seq`) when it is pushed. The cursor stands before the first
 //! entry that was never taken; entries that came back (`returned`) are all older, so ready order
 //! is `returned` first, then from the cursor on. That puts a returned message back into its place.
+//! An entry that was taken from behind the cursor, by its number, is only marked ([`gone`]).
 
 mod chunk;
+mod gone;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -15,9 +17,13 @@ use std::sync::Arc;
 use model::Lsn;
 
 pub(crate) use chunk::{Chunk, Coder, put_varint, take_varint};
+pub(crate) use gone::Gone;
 
 /// Entries in a sealed chunk.
 pub(crate) const CHUNK_ENTRIES: u16 = 1024;
+/// An entry so near to the cursor is taken by walking there, one further away by marking it: a walk
+/// moves what it passes to those that came back, which costs memory; a mark costs time.
+const NEAR: u64 = 4 * CHUNK_ENTRIES as u64;
 /// "Never" as the time when an entry expires.
 pub(crate) const NEVER: u64 = u64::MAX;
 
@@ -50,6 +56,8 @@ pub(crate) struct Entry {
     pub head: u32,
     /// How often it came back unsettled. Persisted through `Return` records.
     pub returns: u32,
+    /// How many seconds a claim of it lasts; 0 is as long as the claiming session.
+    pub lease_s: u32,
 }
 
 impl Entry {
@@ -79,6 +87,8 @@ pub(crate) struct Fifo {
     cursor_at: usize,
     cursor_coder: Coder,
     returned: BTreeMap<u64, Entry>,
+    /// Entries behind the cursor that are not in the line any more; never the one at the cursor.
+    gone: Gone,
     /// Entries below were there at the last start and may have been delivered before it.
     redelivered_below: u64,
 }
@@ -172,13 +182,38 @@ impl Fifo {
         Some(Taken { seq, is_redelivered: seq < self.redelivered_below, entry })
     }
 
+    /// Whether nothing is ready.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.returned.is_empty() && self.cursor_seq == self.next_seq
+    }
+
+    /// How many are ready.
+    pub(crate) fn ready(&self) -> u64 {
+        self.returned.len() as u64 + (self.next_seq - self.cursor_seq) - self.gone.total()
+    }
+
     fn cursor_bytes(&self) -> Option<&[u8]> {
         let bytes = self.chunks.front().map_or(self.tail.as_slice(), |chunk| &chunk.bytes);
         bytes.get(self.cursor_at..).filter(|rest| !rest.is_empty())
     }
 
-    /// Takes the entry at the cursor.
+    /// Takes the entry at the cursor, which then stands before the next one that is there.
     fn advance(&mut self) -> Option<(u64, Entry)> {
+        let taken = self.step()?;
+        if !self.gone.is_empty() {
+            self.skip_gone();
+        }
+        Some(taken)
+    }
+
+    fn skip_gone(&mut self) {
+        let mut left = self.gone.take_run(self.cursor_seq);
+        while left > 0 && self.step().is_some() {
+            left -= 1;
+        }
+    }
+
+    fn step(&mut self) -> Option<(u64, Entry)> {
         let seq = self.cursor_seq;
         if let Some(entry) = self.memory.pop_front() {
             self.cursor_seq += 1;
@@ -213,10 +248,11 @@ impl Fifo {
         self.returned.insert(seq, entry);
     }
 
-    /// Takes the entry with this number wherever it stands; entries before it that were never
-    /// taken move to those that came back. `None` when it is not in the line (any more).
+    /// Takes the entry with this number wherever it stands, to be put back later perhaps: entries
+    /// before it that were never taken move to those that came back. `None` when it is not in the
+    /// line (any more).
     pub(crate) fn take(&mut self, seq: u64) -> Option<Entry> {
-        if seq >= self.next_seq {
+        if seq >= self.next_seq || self.gone.contains(seq) {
             return None;
         }
         while self.cursor_seq < seq {
@@ -227,6 +263,67 @@ impl Fifo {
             return self.advance().map(|(_, entry)| entry);
         }
         self.returned.remove(&seq)
+    }
+
+    /// As [`Fifo::take`], for good; one that is far from the cursor is only marked.
+    pub(crate) fn take_for_good(&mut self, seq: u64) -> Option<Entry> {
+        let is_near = seq.saturating_sub(self.cursor_seq) < NEAR;
+        if is_near { self.take(seq) } else { self.remove(seq) }
+    }
+
+    /// Takes the entry with this number and leaves the others where they are. It does not come
+    /// back to this line, unless the cursor has passed it meanwhile.
+    pub(crate) fn remove(&mut self, seq: u64) -> Option<Entry> {
+        if seq < self.cursor_seq {
+            return self.returned.remove(&seq);
+        }
+        if seq == self.cursor_seq {
+            return self.advance().map(|(_, entry)| entry);
+        }
+        let entry = self.get(seq)?;
+        self.gone.insert(seq);
+        Some(entry)
+    }
+
+    /// The entry with this number, if it is ready.
+    pub(crate) fn get(&self, seq: u64) -> Option<Entry> {
+        if seq < self.cursor_seq {
+            return self.returned.get(&seq).cloned();
+        }
+        if seq >= self.next_seq || self.gone.contains(seq) {
+            return None;
+        }
+        if !self.memory.is_empty() {
+            return self.memory.get(usize::try_from(seq - self.cursor_seq).ok()?).cloned();
+        }
+        let after = self.chunks.partition_point(|chunk| chunk.first_seq <= seq);
+        let chunk = after.checked_sub(1).and_then(|index| self.chunks.get(index));
+        let chunk = chunk.filter(|chunk| seq - chunk.first_seq < u64::from(chunk.count));
+        let (bytes, first) = match chunk {
+            Some(chunk) => (&*chunk.bytes, chunk.first_seq),
+            None => (self.tail.as_slice(), self.next_seq - u64::from(self.tail_count)),
+        };
+        let (mut coder, mut rest) = (Coder::default(), bytes);
+        for _ in first..seq {
+            let (_, length) = coder.decode(rest)?;
+            rest = rest.get(length..)?;
+        }
+        coder.decode(rest).map(|(entry, _)| entry)
+    }
+
+    /// The number of the ready entry whose message stands at this position of the log.
+    pub(crate) fn find(&self, lsn: Lsn) -> Option<u64> {
+        let is_it = |entry: &Entry| entry.stored.lsn() == Some(lsn);
+        if let Some((seq, _)) = self.returned.iter().find(|(_, entry)| is_it(entry)) {
+            return Some(*seq);
+        }
+        let mut found = None;
+        self.scan(&(lsn..lsn.plus(1)), &mut |seq, entry| {
+            if is_it(entry) {
+                found = Some(seq);
+            }
+        });
+        found
     }
 
     /// Number of the next entry to come.
@@ -248,8 +345,13 @@ impl Fifo {
                 _ => runs.push((*seq, 1)),
             }
         }
-        if self.cursor_seq < self.next_seq {
-            runs.push((self.cursor_seq, self.next_seq - self.cursor_seq));
+        let mut first = self.cursor_seq;
+        for (gone, count) in self.gone.runs() {
+            runs.push((first, gone - first));
+            first = gone + count;
+        }
+        if first < self.next_seq {
+            runs.push((first, self.next_seq - first));
         }
         runs
     }
@@ -259,21 +361,35 @@ impl Fifo {
         for (seq, entry) in &self.returned {
             visit(*seq, entry);
         }
-        let mut seq = self.cursor_seq;
-        for entry in &self.memory {
+        for (seq, entry) in (self.cursor_seq..).zip(&self.memory) {
             visit(seq, entry);
-            seq += 1;
         }
+        self.scan(&(Lsn::ZERO..Lsn(u64::MAX)), visit);
+    }
+
+    /// Visits the stored entries from the cursor on, leaving out chunks that have nothing inside
+    /// `range`.
+    fn scan(&self, range: &Range<Lsn>, visit: &mut dyn FnMut(u64, &Entry)) {
         let mut coder = self.cursor_coder.clone();
         let mut at = self.cursor_at;
-        let sealed = self.chunks.iter().map(|chunk| &*chunk.bytes);
-        for bytes in sealed.chain([self.tail.as_slice()]) {
+        let mut seq = self.cursor_seq;
+        let sealed = self
+            .chunks
+            .iter()
+            .map(|chunk| (&*chunk.bytes, chunk.bounds, chunk.first_seq + u64::from(chunk.count)));
+        for (bytes, bounds, end) in
+            sealed.chain([(self.tail.as_slice(), self.tail_bounds, self.next_seq)])
+        {
             let mut rest = bytes.get(at..).unwrap_or_default();
-            while let Some((entry, length)) = coder.decode(rest) {
-                visit(seq, &entry);
+            let is_wanted = bounds.touches(range);
+            while is_wanted && let Some((entry, length)) = coder.decode(rest) {
+                if self.gone.is_empty() || !self.gone.contains(seq) {
+                    visit(seq, &entry);
+                }
                 seq += 1;
                 rest = rest.get(length..).unwrap_or_default();
             }
+            seq = end;
             coder = Coder::default();
             at = 0;
         }
@@ -283,18 +399,9 @@ impl Fifo {
     pub(crate) fn live(&self, range: &Range<Lsn>, out: &mut Vec<Lsn>) {
         let back = self.returned.values().filter_map(|entry| entry.stored.lsn());
         out.extend(back.filter(|lsn| range.contains(lsn)));
-        let mut coder = self.cursor_coder.clone();
-        let mut at = self.cursor_at;
-        for chunk in &self.chunks {
-            if chunk.bounds.touches(range) {
-                collect(&mut coder, chunk.bytes.get(at..).unwrap_or_default(), range, out);
-            }
-            coder = Coder::default();
-            at = 0;
-        }
-        if self.tail_bounds.touches(range) {
-            collect(&mut coder, self.tail.get(at..).unwrap_or_default(), range, out);
-        }
+        self.scan(range, &mut |_, entry| {
+            out.extend(entry.stored.lsn().filter(|lsn| range.contains(lsn)));
+        });
     }
 
     /// What a snapshot needs; sealed chunks are shared, not copied.
@@ -312,6 +419,7 @@ impl Fifo {
             chunks,
             next_seq: self.next_seq,
             cursor_seq: self.cursor_seq,
+            gone: self.gone.clone(),
             extras: self.returned.iter().map(|(seq, entry)| (*seq, entry.clone())).collect(),
         }
     }
@@ -327,17 +435,11 @@ impl Fifo {
             ..Self::default()
         };
         while line.cursor_seq < frozen.cursor_seq {
-            line.advance()?;
+            line.step()?;
         }
+        line.gone = frozen.gone;
+        line.skip_gone();
         Some(line)
-    }
-}
-
-fn collect(coder: &mut Coder, bytes: &[u8], range: &Range<Lsn>, out: &mut Vec<Lsn>) {
-    let mut rest = bytes;
-    while let Some((entry, length)) = coder.decode(rest) {
-        out.extend(entry.stored.lsn().filter(|lsn| range.contains(lsn)));
-        rest = rest.get(length..).unwrap_or_default();
     }
 }
 
@@ -347,16 +449,35 @@ pub(crate) struct Frozen {
     pub chunks: Vec<Chunk>,
     pub next_seq: u64,
     pub cursor_seq: u64,
+    /// Entries behind the cursor that do not belong to the queue any more.
+    pub gone: Gone,
     /// Entries before the cursor that still belong to the queue: returned, unsettled, condemned.
     pub extras: Vec<(u64, Entry)>,
 }
 
 impl Frozen {
+    /// Adds an entry that is out of the line for now but still belongs to it. One that was taken
+    /// from behind the cursor comes back as it is stored.
+    pub(crate) fn add(&mut self, seq: u64, entry: Entry) {
+        if seq < self.cursor_seq {
+            self.extras.push((seq, entry));
+        } else {
+            debug_assert_eq!(entry.returns, 0, "only what is as it is stored stays behind");
+            self.gone.remove(seq);
+        }
+    }
+
+    /// How many entries belong to the line.
+    pub(crate) fn count(&self) -> u64 {
+        let fresh = self.next_seq.saturating_sub(self.cursor_seq);
+        fresh.saturating_sub(self.gone.total()).saturating_add(self.extras.len() as u64)
+    }
+
     /// Visits the entries of one of the chunks from the cursor on, in order.
     pub(crate) fn visit_chunk(&self, chunk: &Chunk, visit: &mut dyn FnMut(u64, &Entry)) {
         let (mut coder, mut rest, mut seq) = (Coder::default(), &*chunk.bytes, chunk.first_seq);
         while let Some((entry, length)) = coder.decode(rest) {
-            if seq >= self.cursor_seq {
+            if seq >= self.cursor_seq && !self.gone.contains(seq) {
                 visit(seq, &entry);
             }
             seq += 1;

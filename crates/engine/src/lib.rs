@@ -8,7 +8,8 @@
 //! durable state and what each record does to it, alive and at recovery; `record` the persisted
 //! layouts. One noun each: `queue`, `fifo`, `vhost`, `routing`, `channel`, `user`, `permission`,
 //! `delayed`. One verb each: `publish`, `commit`, `dispatch`, `settle`, `declare`, `grant`,
-//! `dead_letter`, `reply_to`, `timer`, `listing`, `snapshot`.
+//! `dead_letter`, `reply_to`, `timer`, `listing`, `snapshot`. Jobs: `work` (claims, leases, what is
+//! done with one job) and `loose` (those that stand outside the lines of their queue).
 
 mod apply;
 mod authorize;
@@ -23,6 +24,7 @@ mod effects;
 mod fifo;
 mod grant;
 mod listing;
+mod loose;
 mod map;
 mod perform;
 mod permission;
@@ -38,6 +40,7 @@ mod topology;
 mod usage;
 mod user;
 mod vhost;
+mod work;
 
 use std::ops::Range;
 
@@ -57,6 +60,7 @@ use crate::perform::State;
 use crate::record::Run;
 use crate::timer::Timers;
 use crate::user::Pending;
+use crate::work::{Counting, Leases};
 
 /// The state machine. One value holds everything of a node.
 #[derive(Debug)]
@@ -74,6 +78,10 @@ pub struct Engine {
     due_reads: Map<u64, u64>,
     next_token: u64,
     totals: Totals,
+    /// When claims of jobs end.
+    leases: Leases,
+    /// What was done with jobs, up to now.
+    done: Counting,
     scratch: Scratch,
 }
 
@@ -105,6 +113,8 @@ impl Engine {
             due_reads: Map::default(),
             next_token: 1,
             totals: Totals::default(),
+            leases: Leases::default(),
+            done: Counting::default(),
             scratch: Scratch::default(),
         }
     }
@@ -182,7 +192,9 @@ impl Engine {
     pub fn tick<L: Log>(&mut self, at: Stamp, log: &mut L, out: &mut Effects) {
         let turn = &mut Turn { at, log, out };
         self.ring(turn);
+        self.end_leases(turn);
         self.read_due(turn);
+        self.write_done(turn);
         self.settle_down(turn);
     }
 
@@ -190,7 +202,13 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let now_if_waiting = self.graves.can_go_on().then_some(0);
-        let times = [self.timers.next(), self.state.delayed.next_due(), now_if_waiting];
+        let times = [
+            self.timers.next(),
+            self.state.delayed.next_due(),
+            now_if_waiting,
+            self.leases.next(),
+            self.done.due(),
+        ];
         times.into_iter().flatten().min().map(Millis)
     }
 
@@ -212,9 +230,12 @@ impl Engine {
             let Some(queue) = self.state.queues.get_mut(&id) else { continue };
             queue.lines_mut().for_each(fifo::Fifo::mark_redelivered);
             queue.is_woken = false;
+            queue.ripen(at.now.0);
             queue.used_at = at.now.0;
             self.timers.arm(queue);
         }
+        self.done = Counting::begin(self.state.done.clone());
+        self.wake_vacant();
         for (address, (reason, entry)) in &self.state.condemned {
             self.graves.add_condemned(*address, *reason, entry.clone());
         }
@@ -232,6 +253,8 @@ impl Engine {
         for (_, line) in self.state.queues.values().flat_map(|queue| queue.lines()) {
             line.live(&range, out);
         }
+        let loose = self.state.queues.values().filter_map(|queue| queue.loose());
+        out.extend(loose.flat_map(|loose| loose.positions(&range)));
         let inside = |lsn: &Lsn| range.contains(lsn);
         let channels = self.sessions.iter().flat_map(|session| session.channels.values());
         let unsettled = channels.flat_map(|channel| channel.unsettled.iter());
@@ -256,6 +279,12 @@ impl Engine {
 #[must_use]
 pub fn message(payload: &[u8]) -> Option<MessageRef<'_>> {
     record::Head::read(payload).map(|head| head.message)
+}
+
+/// When a stored message was published.
+#[must_use]
+pub fn published(payload: &[u8]) -> Option<Millis> {
+    record::Head::read(payload).map(|head| Millis(head.at))
 }
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ impl Engine {
             let kind = match spec.options.kind {
                 QueueKind::Classic => "classic",
                 QueueKind::Quorum => "quorum",
+                QueueKind::Jobs => "jobs",
             };
             vec![
                 ("name", text(&queue.name)),

@@ -14,14 +14,16 @@ use crate::dead_letter::Reason;
 use crate::delayed::{Delayed, Held};
 use crate::effects::Damage;
 use crate::fifo::{Entry, NEVER, Stored};
+use crate::loose::{self, Shift, Why};
 use crate::map::Map;
 use crate::permission::Rights;
 use crate::queue::Queue;
-use crate::record::{self, Head, Promote, Run};
+use crate::record::{self, Head, JobHead, Promote, Run};
 use crate::routing::{Cascade, Removed};
 use crate::usage::Grains;
 use crate::user::User;
 use crate::vhost::Vhost;
+use crate::work::Done;
 
 pub(crate) use access::take_row;
 
@@ -44,6 +46,8 @@ pub(crate) struct State {
     /// Messages that a commit condemned and that are not dead-lettered yet.
     pub condemned: BTreeMap<Address, (Reason, Entry)>,
     pub holdings: Holdings,
+    /// What was done with jobs, as far as it is written down.
+    pub done: Done,
     /// Queues to look after at the end of the turn, each once. Volatile.
     pub woken: Vec<QueueId>,
 }
@@ -87,6 +91,8 @@ pub(crate) struct Arrival {
     /// Its own time to live in ms.
     pub ttl: Option<u64>,
     pub priority: u8,
+    /// It was put as a job.
+    pub job: Option<JobHead>,
     /// Bytes of the body.
     pub body: u32,
     /// Bytes of the record before the body.
@@ -102,6 +108,7 @@ impl Arrival {
             at: head.at,
             ttl: head.ttl,
             priority: head.priority,
+            job: head.job,
             body,
             head: length32(record_bytes) - body,
         }
@@ -127,6 +134,7 @@ impl State {
             delayed: Delayed::default(),
             condemned: BTreeMap::new(),
             holdings: Holdings::default(),
+            done: Done::default(),
             woken: Vec::new(),
         };
         state.put_vhost(VhostId(0), Bytes::from_static(b"/"));
@@ -157,18 +165,26 @@ impl State {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
+        let due = arrival.job.map_or(0, |job| job.due(arrival.at));
+        let from = arrival.at.max(due);
         let entry = Entry {
             stored: arrival.stored.clone(),
-            expires: ttl.map_or(NEVER, |ttl| arrival.at.saturating_add(ttl).min(NEVER - 1)),
+            expires: ttl.map_or(NEVER, |ttl| from.saturating_add(ttl).min(NEVER - 1)),
             body: arrival.body,
             head: arrival.head,
             returns: 0,
+            lease_s: arrival.job.map_or(0, |job| job.lease_s),
         };
         if let Stored::Log(lsn) = entry.stored {
             queue.will_change(lsn);
+            self.done.jobs += 1;
         }
         self.holdings.hold(&entry.stored, entry.record_bytes());
-        queue.push(arrival.priority, entry);
+        queue.total += 1;
+        match arrival.job {
+            None => queue.push(arrival.priority, entry),
+            Some(job) => queue.push_job(job.rank, (due, job.delay_s), entry),
+        }
         if !std::mem::replace(&mut queue.is_woken, true) {
             self.woken.push(id);
         }
@@ -200,6 +216,7 @@ impl State {
             at: promote.at,
             ttl: promote.ttl,
             priority: promote.priority,
+            job: None,
             body: held.body,
             head: held.head,
         };
@@ -212,39 +229,85 @@ impl State {
     /// Removes entries that are in the queue or condemned. (Those out with a consumer are not in
     /// the queue; `settle.rs` has them in hand and calls [`State::release`].)
     pub(crate) fn settle(&mut self, runs: &[Run]) {
-        self.take_runs(runs, &mut |state, _, entry| state.holdings.release(&entry));
+        for run in runs {
+            self.take_run(run, &mut Queue::take_for_good, &mut |state, _, entry| {
+                state.holdings.release(&entry);
+            });
+        }
     }
 
     /// Entries came back unsettled once more.
     pub(crate) fn give_back(&mut self, runs: &[Run]) {
-        self.take_runs(runs, &mut |state, (queue, level, seq), mut entry| {
-            entry.returns = entry.returns.saturating_add(1);
-            if let Some(queue) = state.queues.get_mut(&queue) {
-                queue.put_back(level, seq, entry);
-            }
-        });
+        for run in runs {
+            self.take_run(run, &mut Queue::take, &mut |state, (queue, level, seq), mut entry| {
+                entry.returns = entry.returns.saturating_add(1);
+                if let Some(queue) = state.queues.get_mut(&queue) {
+                    queue.put_back(level, seq, entry);
+                }
+            });
+        }
     }
 
     /// Moves entries from their queues to the condemned.
     pub(crate) fn condemn(&mut self, reason: Reason, runs: &[Run]) {
-        self.take_runs(runs, &mut |state, address, entry| {
-            state.condemned.insert(address, (reason, entry));
-        });
+        for run in runs {
+            self.take_run(run, &mut Queue::take_for_good, &mut |state, address, entry| {
+                state.condemned.insert(address, (reason, entry));
+            });
+        }
     }
 
-    fn take_runs(&mut self, runs: &[Run], then: &mut dyn FnMut(&mut Self, Address, Entry)) {
-        for run in runs {
-            // No further than there are entries, whatever a damaged record says.
-            let line = self.queues.get(&run.queue).and_then(|queue| queue.next_seq(run.level));
-            let end = run.first.saturating_add(run.count).min(line.unwrap_or(0));
-            for seq in run.first..end {
-                let address = (run.queue, run.level, seq);
-                let found =
-                    self.queues.get_mut(&run.queue).and_then(|queue| queue.take(run.level, seq));
-                let found = found.or_else(|| self.condemned.remove(&address).map(|it| it.1));
-                if let Some(entry) = found {
-                    then(self, address, entry);
-                }
+    /// A job goes to stand outside the lines, or moves there; `held` is its entry when somebody has
+    /// it, for then it is in no line.
+    pub(crate) fn shift(&mut self, shift: &Shift, held: Option<Entry>, changed: Lsn) -> Option<()> {
+        let queue = self.queues.get_mut(&shift.queue)?;
+        let rank = queue.rank(shift.level);
+        let mut job = if let Some(lsn) = loose::position(shift.seq) {
+            queue.take_loose(lsn)?
+        } else {
+            let taken = queue.take_for_good(shift.level, shift.seq);
+            loose::Job::new(held.or(taken)?, rank, 0, 0)
+        };
+        job.entry.returns = job.entry.returns.saturating_add(u32::from(shift.was_claimed));
+        (job.rank, job.due, job.delay_s) = (shift.rank, shift.due, shift.delay_s);
+        job.burial = shift.is_buried.then(|| queue.next_burial());
+        job.changed = changed;
+        let tally = &mut job.tally;
+        let count = match shift.why {
+            Why::Released => Some(&mut tally.releases),
+            Why::TimedOut => Some(&mut tally.timeouts),
+            Why::Buried => Some(&mut tally.buries),
+            Why::Kicked => Some(&mut tally.kicks),
+            Why::Lost => None,
+        };
+        if let Some(count) = count {
+            *count = count.saturating_add(1);
+        }
+        queue.put_loose(job);
+        Some(())
+    }
+
+    fn take_run(
+        &mut self,
+        run: &Run,
+        take: &mut dyn FnMut(&mut Queue, u8, u64) -> Option<Entry>,
+        then: &mut dyn FnMut(&mut Self, Address, Entry),
+    ) {
+        // No further than there are entries, whatever a damaged record says.
+        let line = self.queues.get(&run.queue).and_then(|queue| queue.next_seq(run.level));
+        let is_loose = loose::position(run.first).is_some();
+        let end = if is_loose {
+            run.first.saturating_add(1)
+        } else {
+            run.first.saturating_add(run.count).min(line.unwrap_or(0))
+        };
+        for seq in run.first..end {
+            let address = (run.queue, run.level, seq);
+            let queue = self.queues.get_mut(&run.queue);
+            let found = queue.and_then(|queue| take(queue, run.level, seq));
+            let found = found.or_else(|| self.condemned.remove(&address).map(|it| it.1));
+            if let Some(entry) = found {
+                then(self, address, entry);
             }
         }
     }
@@ -266,6 +329,15 @@ impl State {
         self.queues.insert(id, Box::new(Queue::new(id, vhost, name, spec)));
     }
 
+    /// Somebody declared a queue that a door had made for its jobs: it is what they say.
+    pub(crate) fn keep_queue(&mut self, id: QueueId, spec: QueueSpec) {
+        let Some(vhost) = self.queues.get(&id).map(|queue| queue.vhost) else { return };
+        let Some(spec) = self.vhost_mut(vhost).map(|home| home.share(spec)) else { return };
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.spec = spec;
+        }
+    }
+
     /// Removes a queue with its bindings and all that is in it.
     pub(crate) fn delete_queue(
         &mut self,
@@ -275,6 +347,11 @@ impl State {
         let queue = self.queues.remove(&id)?;
         for (_, line) in queue.lines() {
             line.for_each(&mut |_, entry| self.holdings.release(entry));
+        }
+        // Who has a job gives its message up.
+        let loose = queue.loose().into_iter().flat_map(loose::Loose::all);
+        for job in loose.filter(|job| !job.is_out) {
+            self.holdings.release(&job.entry);
         }
         let condemned = (id, 0, 0)..=(id, u8::MAX, u64::MAX);
         while let Some((address, _)) = self.condemned.range(condemned.clone()).next() {
@@ -353,13 +430,16 @@ impl State {
             | record::SETTLE
             | record::RETURN
             | record::CONDEMN
-            | record::PROMOTE => self.replay_message(lsn, kind, payload),
+            | record::PROMOTE
+            | record::SHIFT
+            | record::WORK_DONE => self.replay_message(lsn, kind, payload),
             record::QUEUE_DECLARED
             | record::QUEUE_DELETED
             | record::EXCHANGE_DECLARED
             | record::EXCHANGE_DELETED
             | record::BOUND
-            | record::UNBOUND => self.replay_topology(kind, payload),
+            | record::UNBOUND
+            | record::QUEUE_KEPT => self.replay_topology(kind, payload),
             record::VHOST_PUT..=record::TOPIC_PERMISSION_CLEARED => {
                 self.replay_access(kind, payload)
             }
@@ -372,6 +452,12 @@ impl State {
         match kind {
             record::MESSAGE => self.take_message(lsn, &Head::read(payload)?, payload.len()),
             record::PROMOTE => self.promote(&Promote::read(payload)?),
+            record::SHIFT => {
+                // Its queue may be gone, and it with it.
+                let shift = Shift::read(payload)?;
+                self.shift(&shift, None, lsn);
+            }
+            record::WORK_DONE => self.done.note(&Done::read(payload)?),
             record::RETURN => self.give_back(&record::read_runs(payload)?),
             record::CONDEMN => {
                 let (reason, runs) = payload.split_first()?;
@@ -397,6 +483,11 @@ impl State {
         if kind == record::QUEUE_DELETED {
             let id = QueueId(record::take_u32(rest)?);
             self.delete_queue(id, Cascade::Hold);
+            return Some(());
+        }
+        if kind == record::QUEUE_KEPT {
+            let id = QueueId(record::take_u32(rest)?);
+            self.keep_queue(id, record::take_queue_spec(rest)?);
             return Some(());
         }
         let vhost = VhostId(record::take_u16(rest)?);

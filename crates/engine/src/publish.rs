@@ -302,6 +302,7 @@ pub(crate) fn head_of<'a>(
         at: now,
         ttl: publish.options.expiration_ms,
         due: plan.due,
+        job: None,
         targets: &[],
         extra_keys: &[],
         message: MessageRef {

@@ -1,14 +1,17 @@
 //! One queue: what is in it, who consumes it, when it does something by itself. Requests about
 //! queues are `declare.rs`; handing out is `dispatch.rs`; persisted changes are `perform.rs`.
 
+mod jobs;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Lsn, QueueId, QueueKind, QueueSpec, SessionId, VhostId};
+use model::{JobState, Lsn, QueueId, QueueKind, QueueSpec, RANK, SessionId, VhostId};
 
 use crate::channel::{ConsumerKey, Sessions};
 use crate::fifo::{Entry, Fifo, NEVER, Taken};
+use crate::loose::{self, Loose};
 
 /// Default delivery limit of quorum queues whose dead letters go somewhere.
 /// Source: `RabbitMQ` 4.0 quorum queues, "Position and poison message handling".
@@ -23,8 +26,12 @@ pub(crate) struct Queue {
     pub name: Bytes,
     /// Shared with other queues declared alike.
     pub spec: Arc<QueueSpec>,
-    /// By priority, highest first; a level appears with its first message.
+    /// By rank, lowest first; a level appears with its first message.
     levels: Vec<Level>,
+    /// Jobs that stand outside the lines.
+    loose: Option<Box<Loose>>,
+    /// Messages that ever came in.
+    pub total: u64,
     // Volatile.
     /// Gate of what a look at the queue shows: end of the last record about it or its content,
     /// or just inside that record.
@@ -38,6 +45,16 @@ pub(crate) struct Queue {
     pub ready: u64,
     /// Bytes of ready bodies.
     pub ready_bytes: u64,
+    /// Bytes of delayed and buried bodies.
+    pub aside_bytes: u64,
+    /// Sessions that put their jobs here.
+    pub users: u32,
+    /// Nothing is handed out before (ms since 1970), and for how many seconds that is.
+    pub pause: (u64, u32),
+    /// Times it was paused.
+    pub pauses: u64,
+    /// Jobs that were deleted.
+    pub deletes: u64,
     /// Out with consumers.
     pub unsettled: u64,
     pub consumers: Option<Box<Consumers>>,
@@ -53,8 +70,15 @@ pub(crate) struct Queue {
 
 #[derive(Debug)]
 struct Level {
-    level: u8,
+    /// Its number, which is persisted. A queue with priorities has one for each, of that number.
+    number: u8,
+    rank: u32,
     line: Fifo,
+}
+
+/// The rank of an AMQP priority: the highest priority is the lowest rank.
+pub(crate) const fn rank_of(priority: u8) -> u32 {
+    RANK - 256 * priority as u32
 }
 
 /// An entry taken from a queue, and from which line.
@@ -73,11 +97,18 @@ impl Queue {
             name,
             spec,
             levels: Vec::new(),
+            loose: None,
+            total: 0,
             changed: Lsn::ZERO,
             promoted: Lsn::ZERO,
             owner: None,
             ready: 0,
             ready_bytes: 0,
+            aside_bytes: 0,
+            users: 0,
+            pause: (0, 0),
+            pauses: 0,
+            deletes: 0,
             unsettled: 0,
             consumers: None,
             used_at: 0,
@@ -103,16 +134,21 @@ impl Queue {
     /// The line of a priority, made when it is missing.
     pub(crate) fn line(&mut self, priority: u8) -> Option<(u8, &mut Fifo)> {
         let level = priority.min(self.spec.options.priority_max);
-        let found = self.levels.binary_search_by(|other| level.cmp(&other.level));
+        self.line_of(level, rank_of(level)).map(|line| (level, line))
+    }
+
+    /// A line by its number, made with this rank when it is missing.
+    fn line_of(&mut self, level: u8, rank: u32) -> Option<&mut Fifo> {
+        let found = self.levels.binary_search_by(|other| other.rank.cmp(&rank));
         let index = found.unwrap_or_else(|index| {
-            self.levels.insert(index, Level { level, line: Fifo::default() });
+            self.levels.insert(index, Level { number: level, rank, line: Fifo::default() });
             index
         });
-        self.levels.get_mut(index).map(|level| (level.level, &mut level.line))
+        self.levels.get_mut(index).map(|level| &mut level.line)
     }
 
     fn existing(&mut self, level: u8) -> Option<&mut Fifo> {
-        let found = self.levels.iter_mut().find(|other| other.level == level);
+        let found = self.levels.iter_mut().find(|other| other.number == level);
         found.map(|level| &mut level.line)
     }
 
@@ -133,11 +169,16 @@ impl Queue {
 
     /// Takes the next ready message.
     pub(crate) fn pop(&mut self) -> Option<Head> {
-        for Level { level, line } in &mut self.levels {
+        if self.loose.is_some()
+            && let Some(lsn) = self.loose_first()
+        {
+            return self.pop_loose(lsn);
+        }
+        for Level { number, line, .. } in &mut self.levels {
             if let Some(taken) = line.pop() {
                 self.ready -= 1;
                 self.ready_bytes -= u64::from(taken.entry.body);
-                return Some(Head { level: *level, taken });
+                return Some(Head { level: *number, taken });
             }
         }
         debug_assert_eq!(self.ready, 0, "{:?} counts messages it does not have", self.name);
@@ -147,6 +188,14 @@ impl Queue {
     /// Puts a taken message back into its place.
     pub(crate) fn put_back(&mut self, level: u8, seq: u64, entry: Entry) {
         self.may_expire |= entry.expires != NEVER;
+        if let Some(lsn) = loose::position(seq) {
+            let back = self.loose.as_mut().and_then(|loose| loose.give_back(lsn, entry.returns));
+            if let Some(body) = back {
+                self.ready += 1;
+                self.ready_bytes += u64::from(body);
+            }
+            return;
+        }
         self.ready += 1;
         self.ready_bytes += u64::from(entry.body);
         if let Some(line) = self.existing(level) {
@@ -154,25 +203,44 @@ impl Queue {
         }
     }
 
-    /// Takes one particular message.
+    /// Takes one particular message, to be put back perhaps.
     pub(crate) fn take(&mut self, level: u8, seq: u64) -> Option<Entry> {
+        if let Some(lsn) = loose::position(seq) {
+            let (entry, was_ready) = self.loose.as_mut()?.hand_out(lsn)?;
+            self.uncount(&entry, was_ready);
+            return Some(entry);
+        }
         let entry = self.existing(level)?.take(seq)?;
-        self.ready -= 1;
-        self.ready_bytes -= u64::from(entry.body);
+        self.uncount(&entry, true);
         Some(entry)
     }
 
-    /// Takes the head of any line that has expired by `now`.
+    /// Takes one particular message for good.
+    pub(crate) fn take_for_good(&mut self, level: u8, seq: u64) -> Option<Entry> {
+        if let Some(lsn) = loose::position(seq) {
+            return self.take_loose(lsn).map(|job| job.entry);
+        }
+        let entry = self.existing(level)?.take_for_good(seq)?;
+        self.uncount(&entry, true);
+        Some(entry)
+    }
+
+    /// Takes the first message that has expired by `now`, of those that stand first in their rank.
     pub(crate) fn pop_expired(&mut self, now: u64) -> Option<Head> {
         if !self.may_expire {
             return None;
         }
-        for Level { level, line } in &mut self.levels {
+        let loose = self.loose.as_ref().and_then(|loose| loose.first(JobState::Ready));
+        let job = loose.and_then(|lsn| self.loose.as_ref()?.get(lsn));
+        if job.is_some_and(|job| job.entry.expires <= now) {
+            return self.pop_loose(loose?);
+        }
+        for Level { number, line, .. } in &mut self.levels {
             if line.peek().is_some_and(|entry| entry.expires <= now) {
                 let taken = line.pop()?;
                 self.ready -= 1;
                 self.ready_bytes -= u64::from(taken.entry.body);
-                return Some(Head { level: *level, taken });
+                return Some(Head { level: *number, taken });
             }
         }
         None
@@ -184,7 +252,17 @@ impl Queue {
             return NEVER;
         }
         let heads = self.levels.iter().filter_map(|level| level.line.peek());
-        heads.map(|entry| entry.expires).min().unwrap_or(NEVER)
+        let loose = self.loose.as_ref().and_then(|loose| {
+            loose.first(JobState::Ready).and_then(|lsn| loose.get(lsn)).map(|job| job.entry.expires)
+        });
+        heads.map(|entry| entry.expires).chain(loose).min().unwrap_or(NEVER)
+    }
+
+    /// When it does something by itself: a head expires, a delay or a pause ends, nobody used it.
+    pub(crate) fn next_time(&self) -> u64 {
+        let due = self.loose.as_ref().and_then(|loose| loose.next_due()).unwrap_or(NEVER);
+        let pause = if self.pause.0 > 0 { self.pause.0 } else { NEVER };
+        self.head_expires().min(self.unused_until()).min(due).min(pause)
     }
 
     /// When it deletes itself if nobody uses it until then.
@@ -198,8 +276,10 @@ impl Queue {
     /// Whether one more body of so many bytes is over a limit.
     pub(crate) fn is_over(&self, messages: u64, bytes: u64) -> bool {
         let options = &self.spec.options;
-        options.length_max.is_some_and(|max| self.ready + messages > max)
-            || options.bytes_max.is_some_and(|max| self.ready_bytes + bytes > max)
+        options.length_max.is_some_and(|max| self.ready + self.aside() + messages > max)
+            || options
+                .bytes_max
+                .is_some_and(|max| self.ready_bytes + self.aside_bytes + bytes > max)
     }
 
     /// The most returns a message may have, `None` for any number.
@@ -216,9 +296,9 @@ impl Queue {
         (is_shown && returns > 0).then_some(returns)
     }
 
-    /// All lines with their levels, highest first.
+    /// All lines with their levels, lowest rank first.
     pub(crate) fn lines(&self) -> impl Iterator<Item = (u8, &Fifo)> {
-        self.levels.iter().map(|level| (level.level, &level.line))
+        self.levels.iter().map(|level| (level.number, &level.line))
     }
 
     /// As [`Queue::lines`], to change.
@@ -227,13 +307,13 @@ impl Queue {
     }
 
     /// Sets the content of a line (from a snapshot) and counts it.
-    pub(crate) fn install(&mut self, level: u8, content: Fifo) {
+    pub(crate) fn install(&mut self, (level, rank): (u8, u32), content: Fifo) {
         content.for_each(&mut |_, entry| {
             self.ready += 1;
             self.ready_bytes += u64::from(entry.body);
             self.may_expire |= entry.expires != NEVER;
         });
-        if let Some((_, line)) = self.line(level) {
+        if let Some(line) = self.line_of(level, rank) {
             *line = content;
         }
     }

@@ -10,12 +10,15 @@
 //! | 3 | return | runs: each entry came back unsettled once more |
 //! | 4 | condemn | reason `u8`, then runs: to be dead-lettered, not in the queue any more |
 //! | 5 | promote | see [`Promote`] |
+//! | 6 | shift | see [`crate::loose::Shift`] |
+//! | 7 | work done | see [`crate::work::Done`] |
 //! | 16 | queue declared | `QueueId` u32, `VhostId` u16, name, spec ([`put_queue_spec`]) |
 //! | 17 | queue deleted | `QueueId` u32 |
 //! | 18 | exchange declared | `VhostId` u16, name, spec ([`put_exchange_spec`]) |
 //! | 19 | exchange deleted | `VhostId` u16, name |
 //! | 20 | bound | `VhostId` u16, binding ([`put_binding`]) |
 //! | 21 | unbound | as bound |
+//! | 22 | queue kept | `QueueId` u32, spec: made by a door for its jobs, declared since |
 //! | 32 | vhost made | `VhostId` u16, name |
 //! | 33 | vhost deleted | `VhostId` u16 |
 //! | 34 | user put, before there were permissions: may do everything | name, password hash, tags |
@@ -42,12 +45,15 @@ pub(crate) const SETTLE: u8 = 2;
 pub(crate) const RETURN: u8 = 3;
 pub(crate) const CONDEMN: u8 = 4;
 pub(crate) const PROMOTE: u8 = 5;
+pub(crate) const SHIFT: u8 = 6;
+pub(crate) const WORK_DONE: u8 = 7;
 pub(crate) const QUEUE_DECLARED: u8 = 16;
 pub(crate) const QUEUE_DELETED: u8 = 17;
 pub(crate) const EXCHANGE_DECLARED: u8 = 18;
 pub(crate) const EXCHANGE_DELETED: u8 = 19;
 pub(crate) const BOUND: u8 = 20;
 pub(crate) const UNBOUND: u8 = 21;
+pub(crate) const QUEUE_KEPT: u8 = 22;
 pub(crate) const VHOST_PUT: u8 = 32;
 pub(crate) const VHOST_DELETED: u8 = 33;
 /// Read, no longer written.
@@ -62,6 +68,7 @@ pub(crate) const TOPIC_PERMISSION_CLEARED: u8 = 40;
 const HAS_TTL: u8 = 1;
 const HAS_DUE: u8 = 2;
 const HAS_KEYS: u8 = 4;
+const HAS_JOB: u8 = 8;
 /// Bytes of a message's head that are always there.
 const FIXED: usize = 24;
 
@@ -69,7 +76,7 @@ const FIXED: usize = 24;
 ///
 /// | offset | size | type | meaning |
 /// |---|---|---|---|
-/// | 0 | 1 | u8 | bit 0 time to live follows, bit 1 due time, bit 2 extra keys |
+/// | 0 | 1 | u8 | bit 0 time to live follows, bit 1 due time, bit 2 extra keys, bit 3 job |
 /// | 1 | 1 | u8 | priority |
 /// | 2 | 2 | u16 | `VhostId` |
 /// | 4 | 1 | u8 | length of the exchange name |
@@ -80,6 +87,7 @@ const FIXED: usize = 24;
 /// | 16 | 8 | u64 | publish time, ms since 1970 |
 /// | 24 | 8 if bit 0 | u64 | time to live in ms |
 /// | .. | 8 if bit 1 | u64 | due time of a delayed message, ms since 1970 |
+/// | .. | 12 if bit 3 | 3 u32 | rank, seconds that a claim lasts, delay in seconds |
 /// | .. | 4 each | u32 | `QueueId` of the durable targets |
 /// | .. | 4 + n if bit 2 | u32, bytes | extra routing keys, each a length byte and the key |
 /// | .. | | bytes | exchange, routing key, property list, body (to the end) |
@@ -90,11 +98,28 @@ pub(crate) struct Head<'a> {
     pub at: u64,
     pub ttl: Option<u64>,
     pub due: Option<u64>,
+    /// It was put as a job.
+    pub job: Option<JobHead>,
     /// Four bytes each.
     pub targets: &'a [u8],
     /// Length byte and key, repeated.
     pub extra_keys: &'a [u8],
     pub message: MessageRef<'a>,
+}
+
+/// What a message that was put as a job was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct JobHead {
+    pub rank: u32,
+    pub lease_s: u32,
+    pub delay_s: u32,
+}
+
+impl JobHead {
+    /// When it becomes ready, ms since 1970; 0 is at once.
+    pub(crate) fn due(&self, at: u64) -> u64 {
+        if self.delay_s == 0 { 0 } else { at.saturating_add(u64::from(self.delay_s) * 1000) }
+    }
 }
 
 impl<'a> Head<'a> {
@@ -105,6 +130,12 @@ impl<'a> Head<'a> {
         let [p0, p1, p2, p3, t0, t1, t2, t3, at @ ..] = lengths;
         let ttl = if flags & HAS_TTL == 0 { None } else { Some(take_u64(&mut rest)?) };
         let due = if flags & HAS_DUE == 0 { None } else { Some(take_u64(&mut rest)?) };
+        let mut job = None;
+        if flags & HAS_JOB != 0 {
+            let rank = take_u32(&mut rest)?;
+            let lease_s = take_u32(&mut rest)?;
+            job = Some(JobHead { rank, lease_s, delay_s: take_u32(&mut rest)? });
+        }
         let targets = u32::from_le_bytes([t0, t1, t2, t3]) as usize;
         let targets = take_slice(&mut rest, targets.checked_mul(4)?)?;
         let mut extra_keys = &[][..];
@@ -120,7 +151,7 @@ impl<'a> Head<'a> {
         };
         let vhost = VhostId(u16::from_le_bytes([v0, v1]));
         let at = u64::from_le_bytes(at);
-        Some(Self { vhost, priority, at, ttl, due, targets, extra_keys, message })
+        Some(Self { vhost, priority, at, ttl, due, job, targets, extra_keys, message })
     }
 
     /// Starts a record in `out`: everything before the exchange name. `targets` and `extra_keys`
@@ -130,6 +161,7 @@ impl<'a> Head<'a> {
         flags |= if self.ttl.is_some() { HAS_TTL } else { 0 };
         flags |= if self.due.is_some() { HAS_DUE } else { 0 };
         flags |= if extra_keys.is_empty() { 0 } else { HAS_KEYS };
+        flags |= if self.job.is_some() { HAS_JOB } else { 0 };
         out.clear();
         out.extend_from_slice(&[flags, self.priority]);
         out.extend_from_slice(&self.vhost.0.to_le_bytes());
@@ -140,6 +172,11 @@ impl<'a> Head<'a> {
         out.extend_from_slice(&self.at.to_le_bytes());
         for time in [self.ttl, self.due].into_iter().flatten() {
             out.extend_from_slice(&time.to_le_bytes());
+        }
+        if let Some(job) = self.job {
+            for number in [job.rank, job.lease_s, job.delay_s] {
+                out.extend_from_slice(&number.to_le_bytes());
+            }
         }
         for target in targets {
             out.extend_from_slice(&target.0.to_le_bytes());

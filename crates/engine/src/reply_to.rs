@@ -66,6 +66,7 @@ impl Engine {
             no_ack: true,
             is_exclusive: false,
             is_single: false,
+            is_claim: false,
             priority: 0,
             label: Bytes::copy_from_slice(&consume.label),
             unsettled: 0,

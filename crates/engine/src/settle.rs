@@ -128,7 +128,7 @@ impl Engine {
             Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
         let mut entry = slot.entry();
         match end {
-            End::Ack => loss.settle(&mut self.state.holdings, place, &entry),
+            End::Ack => loss.settle(queue, &mut self.state.holdings, (place, &entry)),
             End::Drop => {
                 loss.end(queue, &mut self.state.holdings, (place, entry), Reason::Rejected);
             }
@@ -196,6 +196,9 @@ impl Engine {
         }
         let mut slots = Vec::with_capacity(channel.unsettled.len());
         channel.take_deliveries(Which { tag: 0, is_multiple: true }, &mut slots);
+        if let Some(claims) = channel.claims.take() {
+            self.lose_claims(turn, (session, number), (&claims, &mut slots));
+        }
         self.end_deliveries(turn, &mut slots, End::Requeue);
         let after = turn.log.next_lsn();
         if after > before { after } else { channel.changed }

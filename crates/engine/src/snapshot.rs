@@ -3,7 +3,7 @@
 //!
 //! | part | content |
 //! |---|---|
-//! | start | `PTGS`, version `u16` (2; 1 is read), next `QueueId` u32 |
+//! | start | `PTGS`, version `u16` (3; 1 and 2 are read), next `QueueId` u32 |
 //! | vhosts | next id, count, each: id u16, name |
 //! | users | count, each: name, hash, tags, u8 1 when unrestricted (not in version 1: all are) |
 //! | permissions | count, each: user, vhost u16, configure, write, read (not in version 1) |
@@ -12,6 +12,7 @@
 //! | routing | per vhost: exchanges (count, name, spec), bindings (count, binding) |
 //! | delayed | count, each: due, LSN, body, head |
 //! | condemned | count, each: `QueueId` u32, level u8, seq, reason u8, entry |
+//! | work done | see [`crate::work::Done`] (from version 3 on) |
 //! | end | `END.` |
 //!
 //! Counts and numbers without a type are varints; `u16`/`u32` little endian; names are texts as in
@@ -27,12 +28,15 @@ use model::{Lsn, QueueId};
 
 use crate::Engine;
 use crate::fifo::{Chunk, Entry, Frozen, NEVER, put_varint};
+use crate::loose::{self, Job, Loose, Tally};
 use crate::perform::State;
 use crate::queue::Queue;
 use crate::record;
 
 const MAGIC: &[u8; 4] = b"PTGS";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
+/// Without jobs; read, no longer written.
+const VERSION_WITHOUT_JOBS: u16 = 2;
 /// Without permissions; read, no longer written.
 const OLD_VERSION: u16 = 1;
 /// The layout of a snapshot, and so of what its hash is made of.
@@ -87,6 +91,11 @@ impl Snapshot {
         if at.chunk == 0 {
             put_varint(out, line.next_seq);
             put_varint(out, line.cursor_seq);
+            put_varint(out, line.gone.runs().len() as u64);
+            for (first, count) in line.gone.runs() {
+                put_varint(out, first);
+                put_varint(out, count);
+            }
             put_varint(out, line.chunks.len() as u64);
             at.hash.add_line(line);
         }
@@ -173,10 +182,9 @@ impl Fnv {
 
     /// A line counts entry by entry, whatever its chunks: next seq, count, each: seq, entry.
     fn add_line(&mut self, line: &Frozen) {
-        let fresh = line.next_seq.saturating_sub(line.cursor_seq);
         let mut bytes = Vec::new();
         put_varint(&mut bytes, line.next_seq);
-        put_varint(&mut bytes, fresh.saturating_add(line.extras.len() as u64));
+        put_varint(&mut bytes, line.count());
         for (seq, entry) in &line.extras {
             put_varint(&mut bytes, *seq);
             put_entry(&mut bytes, entry);
@@ -216,12 +224,16 @@ impl Engine {
         }
         put_routing(&mut writer.open, &self.state);
         put_held(&mut writer.open, &self.state);
+        self.state.done.put(&mut writer.open);
         writer.open.extend_from_slice(END);
         writer.parts.push(Part::Own(writer.open));
         let delayed = self.state.delayed.sorted().into_iter().map(|(_, lsn, _)| lsn);
         let condemned = self.state.condemned.values();
         let condemned = condemned.filter_map(|(_, entry)| entry.stored.lsn());
-        Snapshot { parts: writer.parts, held: delayed.chain(condemned).collect() }
+        let all = Lsn::ZERO..Lsn(u64::MAX);
+        let queues = self.state.queues.values().filter_map(|queue| queue.loose());
+        let loose = queues.flat_map(|loose| loose.positions(&all));
+        Snapshot { parts: writer.parts, held: delayed.chain(condemned).chain(loose).collect() }
     }
 
     /// [`Snapshot::hash`] of the durable state as it is now.
@@ -234,11 +246,14 @@ impl Engine {
     fn outside(&self) -> Outside {
         let mut outside = Outside::new();
         let channels = self.sessions.iter().flat_map(|session| session.channels.values());
-        for slot in channels.flat_map(|channel| channel.unsettled.iter()) {
+        let in_line = |seq: u64| loose::position(seq).is_none();
+        let slots = channels.flat_map(|channel| channel.unsettled.iter());
+        for slot in slots.filter(|slot| in_line(slot.seq)) {
             let line = outside.entry((slot.queue, slot.level)).or_default();
             line.push((slot.seq, slot.entry()));
         }
-        for ((queue, level, seq), entry) in self.graves.still_queued() {
+        let graves = self.graves.still_queued();
+        for ((queue, level, seq), entry) in graves.filter(|((_, _, seq), _)| in_line(*seq)) {
             outside.entry((queue, level)).or_default().push((seq, entry.clone()));
         }
         outside
@@ -251,20 +266,33 @@ struct Writer {
 }
 
 impl Writer {
-    /// A line is stored as: next seq, cursor seq; count of chunks, each: entries u16, first seq,
-    /// length, bytes; count of extra entries, each: seq, entry.
+    /// After the spec: messages that ever came in; the place of the next burial; count of jobs
+    /// outside the lines, each as [`put_job`] says; count of lines, each: level u8, rank, line.
+    ///
+    /// A line is stored as: next seq, cursor seq; count of runs of entries that are gone, each:
+    /// first seq, count; count of chunks, each: entries u16, first seq, length, bytes; count of
+    /// extra entries, each: seq, entry. Before version 3 there were only lines, without ranks and
+    /// without what is gone.
     fn queue(&mut self, queue: &Queue, outside: &mut Outside) {
         let out = &mut self.open;
         out.extend_from_slice(&queue.id.0.to_le_bytes());
         out.extend_from_slice(&queue.vhost.0.to_le_bytes());
         record::put_text(out, &queue.name);
         record::put_queue_spec(out, &queue.spec);
-        let lines: Vec<_> = queue.lines().collect();
-        put_varint(out, lines.len() as u64);
-        for (level, line) in lines {
+        put_varint(out, queue.total);
+        put_varint(out, queue.next_burial());
+        put_varint(out, queue.loose().map_or(0, |loose| loose.all().len()) as u64);
+        for job in queue.loose().into_iter().flat_map(Loose::all) {
+            put_job(out, job);
+        }
+        put_varint(out, queue.ranks().len() as u64);
+        for ((level, line), (_, rank)) in queue.lines().zip(queue.ranks()) {
             self.open.push(level);
+            put_varint(&mut self.open, u64::from(rank));
             let mut frozen = line.freeze();
-            frozen.extras.extend(outside.remove(&(queue.id, level)).unwrap_or_default());
+            for (seq, entry) in outside.remove(&(queue.id, level)).unwrap_or_default() {
+                frozen.add(seq, entry);
+            }
             frozen.extras.sort_unstable_by_key(|(seq, _)| *seq);
             self.parts.push(Part::Own(std::mem::take(&mut self.open)));
             self.parts.push(Part::Line(frozen));
@@ -280,13 +308,27 @@ fn put_entries(out: &mut Vec<u8>, entries: &[(u64, Entry)]) {
     }
 }
 
-/// LSN, expiry plus one (0 for never), body, head, returns.
+/// Entry; rank, due, delay; burial plus one (0 when not buried); timeouts, releases, buries, kicks.
+fn put_job(out: &mut Vec<u8>, job: &Job) {
+    put_entry(out, &job.entry);
+    let Tally { timeouts, releases, buries, kicks } = job.tally;
+    let burial = job.burial.map_or(0, |burial| burial + 1);
+    for number in [u64::from(job.rank), job.due, u64::from(job.delay_s), burial] {
+        put_varint(out, number);
+    }
+    for number in [timeouts, releases, buries, kicks] {
+        put_varint(out, u64::from(number));
+    }
+}
+
+/// LSN, expiry plus one (0 for never), body, head, returns; seconds of a claim (from version 3 on).
 fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     put_varint(out, entry.stored.lsn().unwrap_or(Lsn::ZERO).0);
     put_varint(out, entry.expires.wrapping_add(1));
     put_varint(out, u64::from(entry.body));
     put_varint(out, u64::from(entry.head));
     put_varint(out, u64::from(entry.returns));
+    put_varint(out, u64::from(entry.lease_s));
 }
 
 fn put_access(out: &mut Vec<u8>, state: &State) {

@@ -5,6 +5,8 @@ mod consumers;
 mod dead_letters;
 mod fixtures;
 mod histories;
+mod job_check;
+mod jobs;
 mod model_check;
 mod queues;
 mod recovery;
@@ -20,7 +22,7 @@ use bytes::Bytes;
 use model::properties::{Builder, Properties, Property};
 use model::{
     Admin, Binding, Cell, Consume, ConsumerId, DeclareExchange, DeclareQueue, DestinationKind,
-    Envelope, ExchangeKind, ExchangeSpec, Limits, Listing, Log, Lsn, Millis, Op, Permission,
+    Envelope, ExchangeKind, ExchangeSpec, JobId, Limits, Listing, Log, Lsn, Millis, Op, Permission,
     Publish, PublishOptions, QueueOptions, QueueSpec, Record, Refusal, Reply, Request, SessionId,
     Stamp, Ticket, TopicPermission,
 };
@@ -77,6 +79,7 @@ struct Seen {
     routing_key: String,
     gate: Lsn,
     bytes: u32,
+    job: Option<JobId>,
 }
 
 impl Seen {
@@ -191,6 +194,7 @@ impl World {
             }
             Push::Reply { .. }
             | Push::Published { .. }
+            | Push::Job { .. }
             | Push::Cancelled { .. }
             | Push::Blocked(_)
             | Push::Shutdown(_) => {
@@ -219,6 +223,7 @@ impl World {
             routing_key: text(message.routing_key),
             gate,
             bytes: handout.bytes,
+            job: if let Place::Log(lsn) = handout.place { Some(lsn.into()) } else { None },
         }
     }
 

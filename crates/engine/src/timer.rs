@@ -1,4 +1,5 @@
-//! When queues do something by themselves: the head expires, or the unused queue does. One timer
+//! When queues do something by themselves: the head expires, a delay or a pause ends, or the unused
+//! queue goes. One timer
 //! per queue, set lazily: it may go off too early for the present head and is then set anew.
 //! Delayed messages keep their own order in `delayed.rs`.
 
@@ -25,7 +26,7 @@ impl Timers {
 
     /// Sets the timer of a queue when it needs to go off earlier than it would.
     pub(crate) fn arm(&mut self, queue: &mut Queue) {
-        let time = queue.head_expires().min(queue.unused_until());
+        let time = queue.next_time();
         if time < queue.timer {
             self.set.remove(&(queue.timer, queue.id));
             self.set.insert((time, queue.id));

@@ -90,6 +90,8 @@ pub enum JobVerb {
     Kick,
     /// Look at it, whoever has it: `Event::Job` or `Empty`.
     Look,
+    /// The same, counted apart.
+    Describe,
 }
 
 /// Where a job is.

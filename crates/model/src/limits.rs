@@ -35,6 +35,12 @@ pub struct Limits {
     pub volatile_bytes_max: u64,
     /// Bytes handed to one session that it has not read yet; above, dispatch to it pauses.
     pub undelivered_bytes_max: u32,
+    /// Messages of a queue that a door makes for its jobs; `None` for any number.
+    pub job_queue_length_max: Option<u64>,
+    /// Bytes of the bodies in it; `None` for any number.
+    pub job_queue_bytes_max: Option<u64>,
+    /// How often a job of it may come back before it is buried; `None` for any number.
+    pub job_deliveries_max: Option<u32>,
 }
 
 impl Default for Limits {
@@ -50,6 +56,9 @@ impl Default for Limits {
             vhosts_max: 1_000,
             volatile_bytes_max: 1 << 30,
             undelivered_bytes_max: 2 << 20,
+            job_queue_length_max: None,
+            job_queue_bytes_max: None,
+            job_deliveries_max: None,
         }
     }
 }

@@ -50,7 +50,7 @@ pub enum Overflow {
     RejectPublishDeadLetter,
 }
 
-/// The queue type a client asked for. Both are the one durable queue; some defaults differ.
+/// The queue type a client asked for. All are the one durable queue; some defaults differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QueueKind {
     /// `classic`, and the default.
@@ -58,6 +58,10 @@ pub enum QueueKind {
     Classic,
     /// `quorum`: shows `x-delivery-count`; delivery limit 20 when dead letters go somewhere.
     Quorum,
+    /// Made by a door for jobs that had no queue yet: a job that comes back too often is buried,
+    /// and the queue goes away when it is empty and nobody uses it. Somebody who declares it makes
+    /// it `Classic`.
+    Jobs,
 }
 
 /// What a queue's arguments ask for, already checked by the door.

@@ -391,6 +391,7 @@ impl wire::Connection for Connection {
             Event::Got { ticket, delivery, ready } => self.got(ticket, &delivery, ready, out),
             Event::Cancelled { channel, consumer } => self.on_cancelled(channel, consumer, out),
             Event::Blocked(reason) => self.on_blocked(reason, out),
+            Event::Job { .. } => {}
             Event::Shutdown(reason) => {
                 self.on_shutdown(reason, out)?;
                 self.note_goodbye(now);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use engine::{Handout, Place};
+use engine::Place;
 use journal::{Fault, Journal, Records};
 use model::{Lsn, SessionId};
 
@@ -69,9 +69,9 @@ pub(crate) enum Found<'a> {
 pub(crate) fn find<'a>(
     journal: &'a Journal,
     cold: &'a mut ColdRecords,
-    handout: &'a Handout,
+    place: &'a Place,
 ) -> Found<'a> {
-    let lsn = match &handout.place {
+    let lsn = match place {
         Place::Memory(bytes) => return Found::Here(bytes),
         Place::Log(lsn) => *lsn,
     };

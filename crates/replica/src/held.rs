@@ -19,6 +19,8 @@ pub(crate) fn refused(envelope: &Envelope) -> Option<Push> {
         && ops.iter().any(|op| matches!(op, Op::Publish(_)))
     {
         Reply::Refused(Box::new(no_room()))
+    } else if let Request::Enqueue(_) = &envelope.request {
+        Reply::Refused(Box::new(no_room()))
     } else {
         return None;
     };

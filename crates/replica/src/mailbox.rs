@@ -37,6 +37,8 @@ pub(crate) struct Mailbox {
     pub(crate) is_listed: bool,
     /// It has published: it is the one to slow down when the log is short of room.
     pub(crate) is_publisher: bool,
+    /// It has put jobs, which are refused one by one when something is short.
+    pub(crate) is_enqueuer: bool,
     /// It was told to stop publishing and is not read from.
     pub(crate) is_blocked: bool,
     /// It is told to end; what it asked before that is answered first.
@@ -51,6 +53,7 @@ impl Mailbox {
             wake,
             is_listed: false,
             is_publisher: false,
+            is_enqueuer: false,
             is_blocked: false,
             is_ending: false,
         }
@@ -71,7 +74,7 @@ impl Mailbox {
     /// listens to nothing after that.
     pub(crate) fn push(&mut self, sealed: Lsn, gate: Lsn, push: Push) {
         if self.is_ending
-            && matches!(push, Push::Published { .. } | Push::Reply { .. })
+            && matches!(push, Push::Published { .. } | Push::Reply { .. } | Push::Job { .. })
             && let Some((_, Item::Push(Push::Shutdown(_)))) = self.items.back()
         {
             let last_words = self.items.pop_back();

@@ -52,6 +52,8 @@ pub struct Node {
     pub(crate) upkeep: Upkeep,
     pub(crate) backups: Backups,
     is_congested: bool,
+    /// A commit was far behind at the end of the last turn.
+    was_behind: bool,
     /// Why every session, also one that is opened now, has to end.
     ending: Option<&'static str>,
     tally: Tally,
@@ -81,6 +83,7 @@ impl Node {
             upkeep: Upkeep::default(),
             backups: Backups::default(),
             is_congested: false,
+            was_behind: false,
             ending: None,
             tally: Tally::default(),
         }
@@ -115,9 +118,16 @@ impl Node {
 
     /// Appends and applies requests in order. Their outputs come out of [`Node::collect`].
     pub fn submit(&mut self, now: Millis, from: SessionId, batch: &mut Vec<Envelope>) {
-        let before = self.tally.published;
+        let (before, jobs_before) = (self.tally.published, self.tally.enqueued);
         for envelope in batch.iter() {
             self.tally.count(&envelope.request);
+        }
+        if self.tally.enqueued > jobs_before {
+            self.note_enqueuer(from);
+            // A door for jobs has no word for "wait": each job is refused, and the rest goes on.
+            if self.alarms.first().is_some() || self.log.journal.is_tight() {
+                return self.submit_without_publishes(now, from, batch);
+            }
         }
         if self.tally.published > before {
             self.note_publisher(from);
@@ -237,6 +247,7 @@ impl Node {
             mailbox.is_blocked
                 || mailbox.items.len() > WAITING_MAX
                 || (mailbox.is_publisher && self.is_congested)
+                || (mailbox.is_enqueuer && self.is_behind())
         })
     }
 
@@ -413,20 +424,34 @@ impl Node {
         }
     }
 
+    /// Remembers who puts jobs: they are slowed down while a commit is far behind.
+    fn note_enqueuer(&mut self, id: SessionId) {
+        if let Some(mailbox) = self.mailboxes.get_mut(id) {
+            mailbox.is_enqueuer = true;
+        }
+    }
+
     /// Holds publishers back while the log has no room or a commit is far behind.
     fn watch_room(&mut self) {
         let room = self.log.journal.room();
+        let is_behind = self.is_behind();
         self.set_alarm(Alarm::Disk, room == Room::Full);
-        let is_congested =
-            room != Room::Free || self.log.journal.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX;
-        if self.is_congested && !is_congested {
+        let is_congested = room != Room::Free || is_behind;
+        let is_over = self.was_behind && !is_behind;
+        self.was_behind = is_behind;
+        if (self.is_congested && !is_congested) || is_over {
             for (_, mailbox) in self.mailboxes.iter_mut() {
-                if mailbox.is_publisher {
+                if mailbox.is_publisher || mailbox.is_enqueuer {
                     (mailbox.wake)();
                 }
             }
         }
         self.is_congested = is_congested;
+    }
+
+    /// Whether a commit is far behind.
+    fn is_behind(&self) -> bool {
+        self.log.journal.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX
     }
 
     fn next_deadline(&self) -> Option<Millis> {

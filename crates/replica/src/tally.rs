@@ -20,6 +20,8 @@ pub struct Tally {
     pub delivered: u64,
     /// Those of them that may have been handed out before.
     pub redelivered: u64,
+    /// Jobs that were put straight into a queue.
+    pub enqueued: u64,
     /// Atomic commits asked for.
     pub commits: u64,
 }
@@ -33,6 +35,8 @@ impl Tally {
             let publishes = ops.iter().filter(|op| matches!(op, Op::Publish(_))).count();
             self.published = self.published.saturating_add(publishes as u64);
             self.commits = self.commits.saturating_add(1);
+        } else if let Request::Enqueue(_) = request {
+            self.enqueued = self.enqueued.saturating_add(1);
         }
     }
 

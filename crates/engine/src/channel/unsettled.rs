@@ -6,24 +6,30 @@ use std::collections::VecDeque;
 use model::QueueId;
 
 use super::ConsumerKey;
-use crate::fifo::{Entry, Stored};
+use crate::fifo::{Entry, NEVER, Stored};
 
 /// Settled slots are squeezed out when there are more of them than this and than live ones.
 const DEAD_MAX: usize = 64;
 
-/// One unsettled delivery; 64 bytes.
+/// One unsettled delivery; 80 bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     pub tag: u64,
     pub seq: u64,
     pub stored: Stored,
     pub expires: u64,
+    /// When the claim runs out, ms since 1970.
+    pub lease_until: u64,
     pub queue: QueueId,
     pub consumer: ConsumerKey,
     pub body: u32,
     pub head: u32,
     pub returns: u32,
+    /// How many seconds a claim of it lasts; 0 is as long as the session.
+    pub lease_s: u32,
     pub level: u8,
+    /// It was taken out of the middle of its line, where it cannot be put back.
+    pub is_picked: bool,
     /// Settled already; the slot only keeps its place.
     is_dead: bool,
 }
@@ -37,9 +43,23 @@ impl Slot {
         entry: Entry,
     ) -> Self {
         let (queue, level, seq) = place;
-        let Entry { stored, expires, body, head, returns } = entry;
-        let is_dead = false;
-        Self { tag, seq, stored, expires, queue, consumer, body, head, returns, level, is_dead }
+        let Entry { stored, expires, body, head, returns, lease_s } = entry;
+        Self {
+            tag,
+            seq,
+            stored,
+            expires,
+            lease_until: NEVER,
+            queue,
+            consumer,
+            body,
+            head,
+            returns,
+            lease_s,
+            level,
+            is_picked: false,
+            is_dead: false,
+        }
     }
 
     /// The queued entry it was made from.
@@ -50,6 +70,7 @@ impl Slot {
             body: self.body,
             head: self.head,
             returns: self.returns,
+            lease_s: self.lease_s,
         }
     }
 }
@@ -88,6 +109,17 @@ impl Unsettled {
             _ => self.slots.binary_search_by_key(&tag, |slot| slot.tag).ok()?,
         };
         self.slots.get(index).filter(|slot| !slot.is_dead).map(|_| index)
+    }
+
+    /// One delivery.
+    pub(crate) fn get(&self, tag: u64) -> Option<&Slot> {
+        self.slots.get(self.find(tag)?)
+    }
+
+    /// As [`Unsettled::get`], to change.
+    pub(crate) fn get_mut(&mut self, tag: u64) -> Option<&mut Slot> {
+        let index = self.find(tag)?;
+        self.slots.get_mut(index)
     }
 
     /// How many at most are unsettled up to and including a tag.
@@ -157,13 +189,13 @@ mod tests {
 
     fn slot(tag: u64) -> Slot {
         let stored = Stored::Log(Lsn(tag));
-        let entry = Entry { stored, expires: NEVER, body: 1, head: 1, returns: 0 };
+        let entry = Entry { stored, expires: NEVER, body: 1, head: 1, returns: 0, lease_s: 0 };
         Slot::new(tag, 0, (QueueId(1), 0, tag), entry)
     }
 
     #[test]
     fn a_slot_is_small() {
-        assert!(size_of::<Slot>() <= 64, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 80, "{}", size_of::<Slot>());
     }
 
     #[test]

@@ -101,10 +101,14 @@ impl Engine {
         }
         queue.consumers = None;
         queue.used_at = turn.now();
+        let is_vacant = queue.is_vacant();
         if queue.spec.is_auto_delete {
             self.remove_queue(turn, id);
         } else {
             self.timers.arm(queue);
+        }
+        if is_vacant {
+            self.state.wake(id);
         }
     }
 
@@ -245,6 +249,7 @@ fn new_consumer(asker: Asker, queue: QueueId, consume: &Consume) -> Consumer {
         no_ack: consume.no_ack,
         is_exclusive: consume.is_exclusive,
         is_single: false,
+        is_claim: false,
         priority: consume.priority,
         label: bytes::Bytes::copy_from_slice(&consume.label),
         unsettled: 0,

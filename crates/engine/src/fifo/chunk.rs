@@ -8,6 +8,7 @@
 //! | 1-5 | varint | bytes of the body, when they differ |
 //! | 1-5 | varint | bytes of the record before the body, when they differ |
 //! | 1-10 | zigzag varint | step of the expiry time, when the entry expires |
+//! | 1-5 | varint | seconds that a claim of it lasts, when they differ |
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ const HAS_STEP: u8 = 1;
 const HAS_BODY: u8 = 2;
 const HAS_HEAD: u8 = 4;
 const HAS_EXPIRY: u8 = 8;
+const HAS_LEASE: u8 = 16;
 
 /// A sealed run of entries. Immutable, so snapshots share it.
 #[derive(Clone, Debug)]
@@ -52,13 +54,17 @@ pub(crate) struct Coder {
     expires: u64,
     body: u32,
     head: u32,
+    lease_s: u32,
 }
 
 impl Coder {
     /// Appends one entry.
     pub(crate) fn encode(&mut self, out: &mut Vec<u8>, lsn: Lsn, entry: &Entry) {
         let step = lsn.0.wrapping_sub(self.lsn);
-        let is_alike = step == self.step && entry.body == self.body && entry.head == self.head;
+        let is_alike = step == self.step
+            && entry.body == self.body
+            && entry.head == self.head
+            && entry.lease_s == self.lease_s;
         if is_alike && entry.expires == NEVER {
             out.push(0);
             self.lsn = lsn.0;
@@ -83,6 +89,11 @@ impl Coder {
             flags |= HAS_EXPIRY;
             put_varint(out, zigzag(entry.expires.wrapping_sub(self.expires)));
             self.expires = entry.expires;
+        }
+        if entry.lease_s != self.lease_s {
+            flags |= HAS_LEASE;
+            put_varint(out, u64::from(entry.lease_s));
+            self.lease_s = entry.lease_s;
         }
         if let Some(slot) = out.get_mut(at) {
             *slot = flags;
@@ -112,13 +123,17 @@ impl Coder {
             expires = self.expires.wrapping_add(unzigzag(take_varint(&mut rest)?));
             self.expires = expires;
         }
+        if flags & HAS_LEASE != 0 {
+            self.lease_s = u32::try_from(take_varint(&mut rest)?).ok()?;
+        }
         Some((self.entry(expires), bytes.len() - rest.len()))
     }
 
     /// The entry that was decoded last.
     const fn entry(&self, expires: u64) -> Entry {
         let stored = Stored::Log(Lsn(self.lsn));
-        Entry { stored, expires, body: self.body, head: self.head, returns: 0 }
+        let (body, head, lease_s) = (self.body, self.head, self.lease_s);
+        Entry { stored, expires, body, head, returns: 0, lease_s }
     }
 }
 

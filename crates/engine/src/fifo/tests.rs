@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn entry(lsn: u64, body: u32, expires: u64) -> Entry {
-    Entry { stored: Stored::Log(Lsn(lsn)), expires, body, head: 60, returns: 0 }
+    Entry { stored: Stored::Log(Lsn(lsn)), expires, body, head: 60, returns: 0, lease_s: 0 }
 }
 
 fn content(line: &Fifo) -> Vec<(u64, u64, u32, u64)> {

@@ -17,7 +17,8 @@ fn put_optional_text(out: &mut Vec<u8>, text: Option<&Bytes>) {
     }
 }
 
-/// `u8` claims (bit 0 durable, 1 exclusive, 2 auto-delete, 3 quorum, 4 single active consumer),
+/// `u8` claims (bit 0 durable, 1 exclusive, 2 auto-delete, 3 quorum, 4 single active consumer,
+/// 5 for jobs),
 /// `u8` overflow, `u8` highest priority, then optional varints (a claim byte, then the number):
 /// message ttl, expiry, length, bytes, delivery limit; then optional texts: dead-letter exchange,
 /// dead-letter routing key; then the arguments.
@@ -29,6 +30,7 @@ pub(crate) fn put_queue_spec(out: &mut Vec<u8>, spec: &QueueSpec) {
         spec.is_auto_delete,
         options.kind == QueueKind::Quorum,
         options.is_single_active_consumer,
+        options.kind == QueueKind::Jobs,
     ];
     out.push(pack(&claims));
     out.push(match options.overflow {
@@ -64,7 +66,11 @@ pub(crate) fn take_queue_spec(rest: &mut &[u8]) -> Option<QueueSpec> {
         _ => return None,
     };
     let options = QueueOptions {
-        kind: if claims & 8 == 0 { QueueKind::Classic } else { QueueKind::Quorum },
+        kind: match claims & 0b10_1000 {
+            0 => QueueKind::Classic,
+            8 => QueueKind::Quorum,
+            _ => QueueKind::Jobs,
+        },
         overflow,
         priority_max: take_u8(rest)?,
         message_ttl_ms: take_optional_number(rest)?,

@@ -3,15 +3,18 @@
 use bytes::Bytes;
 use model::{Limits, Lsn, QueueId, VhostId};
 
-use super::{END, MAGIC, OLD_VERSION, VERSION};
+use super::{END, MAGIC, OLD_VERSION, VERSION, VERSION_WITHOUT_JOBS};
 use crate::Engine;
 use crate::dead_letter::Reason;
 use crate::delayed::Held;
 use crate::effects::Damage;
-use crate::fifo::{Chunk, Entry, Fifo, Frozen, Stored, take_varint};
+use crate::fifo::{Chunk, Entry, Fifo, Frozen, Gone, Stored, take_varint};
+use crate::loose::{Job, Tally};
 use crate::perform::{State, take_row};
+use crate::queue::rank_of;
 use crate::record;
 use crate::user::User;
+use crate::work::Done;
 
 impl Engine {
     /// Reads a snapshot back.
@@ -24,7 +27,8 @@ impl Engine {
         if magic != Some(MAGIC) {
             return Err(Damage::Snapshot("it does not begin like one"));
         }
-        let version = record::take_u16(&mut rest).filter(|it| [OLD_VERSION, VERSION].contains(it));
+        let known = [OLD_VERSION, VERSION_WITHOUT_JOBS, VERSION];
+        let version = record::take_u16(&mut rest).filter(|it| known.contains(it));
         let Some(version) = version else {
             return Err(Damage::Snapshot("it is of a version this release does not know"));
         };
@@ -53,7 +57,7 @@ fn read_state(rest: &mut &[u8], version: u16) -> Option<State> {
     state.vhosts.resize_with(usize::from(next_vhost).max(state.vhosts.len()), || None);
     read_access(rest, version, &mut state)?;
     for _ in 0..take_varint(rest)? {
-        read_queue(rest, &mut state)?;
+        read_queue(rest, version, &mut state)?;
     }
     state.next_queue = next_queue;
     for vhost in vhosts {
@@ -75,9 +79,12 @@ fn read_state(rest: &mut &[u8], version: u16) -> Option<State> {
         let address =
             (QueueId(record::take_u32(rest)?), record::take_u8(rest)?, take_varint(rest)?);
         let reason = Reason::from_number(record::take_u8(rest)?)?;
-        let entry = take_entry(rest)?;
+        let entry = take_entry(rest, version)?;
         state.holdings.grains.add(entry.stored.lsn()?, entry.record_bytes());
         state.condemned.insert(address, (reason, entry));
+    }
+    if version == VERSION {
+        state.done = Done::take(rest)?;
     }
     Some(state)
 }
@@ -107,7 +114,7 @@ fn read_access(rest: &mut &[u8], version: u16, state: &mut State) -> Option<()> 
     Some(())
 }
 
-fn read_queue(rest: &mut &[u8], state: &mut State) -> Option<()> {
+fn read_queue(rest: &mut &[u8], version: u16, state: &mut State) -> Option<()> {
     let id = QueueId(record::take_u32(rest)?);
     let vhost = VhostId(record::take_u16(rest)?);
     let name = record::take_text(rest)?;
@@ -115,23 +122,67 @@ fn read_queue(rest: &mut &[u8], state: &mut State) -> Option<()> {
         return None;
     }
     state.put_queue(id, vhost, name, record::take_queue_spec(rest)?);
+    if version == VERSION {
+        read_jobs(rest, state, id)?;
+    }
     for _ in 0..take_varint(rest)? {
         let level = record::take_u8(rest)?;
-        let line = Fifo::thaw(read_line(rest)?)?;
+        let rank = if version == VERSION { take_number(rest)? } else { rank_of(level) };
+        let line = Fifo::thaw(read_line(rest, version)?)?;
         let grains = &mut state.holdings.grains;
         line.for_each(&mut |_, entry| {
             if let Some(lsn) = entry.stored.lsn() {
                 grains.add(lsn, entry.record_bytes());
             }
         });
-        state.queues.get_mut(&id)?.install(level, line);
+        state.queues.get_mut(&id)?.install((level, rank), line);
     }
     Some(())
 }
 
-fn read_line(rest: &mut &[u8]) -> Option<Frozen> {
+fn read_jobs(rest: &mut &[u8], state: &mut State, id: QueueId) -> Option<()> {
+    let total = take_varint(rest)?;
+    let next_burial = take_varint(rest)?;
+    for _ in 0..take_varint(rest)? {
+        let job = take_job(rest)?;
+        state.holdings.grains.add(job.entry.stored.lsn()?, job.entry.record_bytes());
+        state.queues.get_mut(&id)?.put_loose(job);
+    }
+    let queue = state.queues.get_mut(&id)?;
+    queue.total = total;
+    queue.set_next_burial(next_burial);
+    Some(())
+}
+
+fn take_job(rest: &mut &[u8]) -> Option<Job> {
+    let entry = take_entry(rest, VERSION)?;
+    let (rank, due, delay_s) = (take_number(rest)?, take_varint(rest)?, take_number(rest)?);
+    let mut job = Job::new(entry, rank, due, delay_s);
+    job.burial = take_varint(rest)?.checked_sub(1);
+    job.tally = Tally {
+        timeouts: take_number(rest)?,
+        releases: take_number(rest)?,
+        buries: take_number(rest)?,
+        kicks: take_number(rest)?,
+    };
+    Some(job)
+}
+
+fn read_line(rest: &mut &[u8], version: u16) -> Option<Frozen> {
     let next_seq = take_varint(rest)?;
     let cursor_seq = take_varint(rest)?;
+    let mut gone = Vec::new();
+    if version == VERSION {
+        for _ in 0..take_varint(rest)? {
+            gone.push((take_varint(rest)?, take_varint(rest)?));
+        }
+    }
+    let gone = Gone::from_runs(&gone)?;
+    let is_outside =
+        |(first, count): (u64, u64)| first < cursor_seq || first.saturating_add(count) > next_seq;
+    if gone.runs().any(is_outside) {
+        return None;
+    }
     let mut chunks: Vec<Chunk> = Vec::new();
     for _ in 0..take_varint(rest)? {
         let count = record::take_u16(rest)?;
@@ -154,18 +205,19 @@ fn read_line(rest: &mut &[u8]) -> Option<Frozen> {
         if seq >= cursor_seq {
             return None;
         }
-        extras.push((seq, take_entry(rest)?));
+        extras.push((seq, take_entry(rest, version)?));
     }
-    Some(Frozen { chunks, next_seq, cursor_seq, extras })
+    Some(Frozen { chunks, next_seq, cursor_seq, gone, extras })
 }
 
-fn take_entry(rest: &mut &[u8]) -> Option<Entry> {
+fn take_entry(rest: &mut &[u8], version: u16) -> Option<Entry> {
     Some(Entry {
         stored: Stored::Log(Lsn(take_varint(rest)?)),
         expires: take_varint(rest)?.wrapping_sub(1),
         body: take_number(rest)?,
         head: take_number(rest)?,
         returns: take_number(rest)?,
+        lease_s: if version == VERSION { take_number(rest)? } else { 0 },
     })
 }
 

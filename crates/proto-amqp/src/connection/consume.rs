@@ -237,7 +237,18 @@ impl Connection {
                 self.on_logged_in(out);
             }
             Reply::Done => self.on_done(number, ask, data, out),
-            Reply::Queue { .. } | Reply::Deleted { .. } | Reply::Listing(_) => {}
+            // The last of them are about jobs, of which nobody asks here.
+            Reply::Queue { .. }
+            | Reply::Deleted { .. }
+            | Reply::Listing(_)
+            | Reply::Enqueued { .. }
+            | Reply::Released { .. }
+            | Reply::Watching { .. }
+            | Reply::Kicked { .. }
+            | Reply::LeaseEnding
+            | Reply::QueueFacts(_)
+            | Reply::WorkFacts(_)
+            | Reply::Names(_) => {}
         }
         Ok(())
     }

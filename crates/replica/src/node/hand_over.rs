@@ -48,18 +48,15 @@ impl Node {
                 self.is_sync_wanted = true;
                 return Ok(false);
             }
-            let handout = match &item {
-                Item::Push(Push::Deliver { delivery, .. } | Push::Got { delivery, .. }) => delivery,
-                Item::Push(_) | Item::Published { .. } => {
-                    let output = plain(item);
-                    self.tally.note(&output);
-                    if !sink(output)? {
-                        return Ok(true);
-                    }
-                    continue;
+            let Some((place, weight)) = place(&item) else {
+                let output = plain(item);
+                self.tally.note(&output);
+                if !sink(output)? {
+                    return Ok(true);
                 }
+                continue;
             };
-            let payload = match cold::find(&self.log.journal, &mut mailbox.cold, handout) {
+            let payload = match cold::find(&self.log.journal, &mut mailbox.cold, place) {
                 Found::Here(payload) => payload,
                 Found::Cold => {
                     mailbox.items.push_front((gate, item));
@@ -72,11 +69,13 @@ impl Node {
                     return Ok(false);
                 }
             };
-            *bytes = bytes.saturating_add(u64::from(handout.bytes));
-            self.tally.delivered = self.tally.delivered.saturating_add(1);
-            let again = u64::from(handout.is_redelivered);
-            self.tally.redelivered = self.tally.redelivered.saturating_add(again);
-            if !sink(delivered(&item, handout, payload))? {
+            *bytes = bytes.saturating_add(u64::from(weight));
+            if let Item::Push(Push::Deliver { delivery, .. } | Push::Got { delivery, .. }) = &item {
+                self.tally.delivered = self.tally.delivered.saturating_add(1);
+                let again = u64::from(delivery.is_redelivered);
+                self.tally.redelivered = self.tally.redelivered.saturating_add(again);
+            }
+            if !sink(delivered(&item, payload))? {
                 return Ok(true);
             }
         }
@@ -106,42 +105,54 @@ fn plain(item: Item) -> Output<'static> {
         }
         Item::Push(Push::Blocked(reason)) => Output::Event(Event::Blocked(reason)),
         Item::Push(Push::Shutdown(reason)) => Output::Event(Event::Shutdown(reason)),
-        Item::Push(Push::Deliver { .. } | Push::Got { .. }) => {
+        Item::Push(Push::Deliver { .. } | Push::Got { .. } | Push::Job { .. }) => {
             Output::Event(Event::Shutdown("a delivery lost its message"))
         }
     }
 }
 
 /// An output with the stored message it refers to.
-fn delivered<'a>(item: &Item, handout: &Handout, payload: &'a [u8]) -> Output<'a> {
-    let delivery = Delivery {
-        channel: handout.channel,
-        tag: handout.tag,
-        is_redelivered: handout.is_redelivered,
-        returns: handout.returns,
-        message: engine::message(payload).unwrap_or_default(),
-    };
+fn delivered<'a>(item: &'a Item, payload: &'a [u8]) -> Output<'a> {
     Output::Event(match item {
-        Item::Push(Push::Got { ticket, ready, .. }) => {
-            Event::Got { ticket: *ticket, delivery, ready: *ready }
+        Item::Push(Push::Got { ticket, ready, delivery }) => {
+            Event::Got { ticket: *ticket, delivery: delivery_of(delivery, payload), ready: *ready }
         }
-        Item::Push(Push::Deliver { consumer, .. }) => {
-            Event::Deliver { consumer: *consumer, delivery }
+        Item::Push(Push::Deliver { consumer, delivery }) => {
+            Event::Deliver { consumer: *consumer, delivery: delivery_of(delivery, payload) }
         }
+        Item::Push(Push::Job { ticket, facts, .. }) => Event::Job {
+            ticket: *ticket,
+            facts,
+            published: engine::published(payload).unwrap_or_default(),
+            message: engine::message(payload).unwrap_or_default(),
+        },
         Item::Push(_) | Item::Published { .. } => Event::Shutdown("not a delivery"),
     })
 }
 
-/// Where the message of a delivery is and how long its body, when it is in the log.
-pub(crate) const fn log_place(item: &Item) -> Option<(Lsn, u32)> {
+fn delivery_of<'a>(handout: &Handout, payload: &'a [u8]) -> Delivery<'a> {
+    Delivery {
+        channel: handout.channel,
+        tag: handout.tag,
+        is_redelivered: handout.is_redelivered,
+        returns: handout.returns,
+        job: if let Place::Log(lsn) = handout.place { Some(lsn.into()) } else { None },
+        message: engine::message(payload).unwrap_or_default(),
+    }
+}
+
+/// Where the message of an output is and what it weighs, when it refers to one.
+const fn place(item: &Item) -> Option<(&Place, u32)> {
     match item {
         Item::Push(Push::Deliver { delivery, .. } | Push::Got { delivery, .. }) => {
-            if let Place::Log(lsn) = delivery.place {
-                Some((lsn, delivery.bytes))
-            } else {
-                None
-            }
+            Some((&delivery.place, delivery.bytes))
         }
+        Item::Push(Push::Job { place, bytes, .. }) => Some((place, *bytes)),
         Item::Push(_) | Item::Published { .. } => None,
     }
+}
+
+/// Where the message of an output is and what it weighs, when it is in the log.
+pub(crate) const fn log_place(item: &Item) -> Option<(Lsn, u32)> {
+    if let Some((Place::Log(lsn), bytes)) = place(item) { Some((*lsn, bytes)) } else { None }
 }

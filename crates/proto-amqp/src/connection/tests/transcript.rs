@@ -348,6 +348,7 @@ impl Message {
             tag: self.tag,
             is_redelivered: self.is_redelivered,
             returns: self.returns,
+            job: None,
             message: MessageRef {
                 exchange: &self.exchange,
                 routing_key: &self.routing_key,

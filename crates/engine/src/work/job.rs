@@ -1,0 +1,464 @@
+//! What is done with one job: deleted, given back, laid aside, kicked, looked at. A job is found by
+//! its id: with whoever claimed it, or in its queue.
+
+use model::{
+    JobFacts, JobId, JobState, JobVerb, Log, Lsn, QueueId, Refusal, Reply, SessionId, Verb,
+    WorkCount,
+};
+
+use super::Claims;
+use crate::Engine;
+use crate::channel::{Asker, Slot, Turn};
+use crate::dead_letter::Reason;
+use crate::dispatch::Loss;
+use crate::effects::{Output, Place, Push};
+use crate::fifo::{Entry, NEVER};
+use crate::loose::{self, Job, Shift, Tally, Why};
+use crate::record::{self, Run};
+use crate::settle::End;
+
+/// Most jobs kicked by one request: each is a record.
+const KICKS_MAX: u64 = 65_536;
+
+/// Where a job stands that nobody has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub queue: QueueId,
+    pub level: u8,
+    pub seq: u64,
+    pub state: JobState,
+}
+
+/// How a claim of a job ends, unless it is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    pub why: Why,
+    /// `None`: as it was.
+    pub rank: Option<u32>,
+    pub delay_s: u32,
+}
+
+impl Engine {
+    /// `Request::Job`.
+    pub(crate) fn job<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        (id, verb): (JobId, JobVerb),
+    ) -> Result<(), Refusal> {
+        self.done.count(turn.now(), count_of(verb));
+        self.entered(asker)?;
+        let ending = |why, rank, delay_s| Ending { why, rank: Some(rank), delay_s };
+        let is_there = match verb {
+            JobVerb::Claim => self.claim_by_id(turn, asker, id),
+            JobVerb::Look | JobVerb::Describe => self.look(turn, asker, id),
+            JobVerb::Delete => self.delete_job(turn, asker, id),
+            JobVerb::Renew => self.renew(turn, asker, id),
+            JobVerb::Kick => self.kick_job(turn, asker, id),
+            JobVerb::Release { rank, delay_s } => {
+                self.give_up(turn, asker, (id, ending(Why::Released, rank, delay_s)))
+            }
+            JobVerb::Bury { rank } => self.give_up(turn, asker, (id, ending(Why::Buried, rank, 0))),
+        };
+        if is_there.is_none() {
+            // What was seen to be gone must be gone for good.
+            let gate = turn.log.next_lsn();
+            turn.reply(asker, gate, Reply::Empty);
+        }
+        Ok(())
+    }
+
+    /// Finds a job that nobody has: first where the asker works, then everywhere it may read.
+    fn find_job(&self, asker: Asker, id: JobId) -> Option<Found> {
+        let vhost = self.entered(asker).ok()?;
+        let channel = self.sessions.channel(asker.session, asker.channel);
+        let used = channel.and_then(|it| it.claims.as_ref()?.used);
+        let lsn = Lsn(id.0);
+        let look = |queue: &crate::queue::Queue| {
+            let (level, seq, state) = queue.find(lsn)?;
+            Some(Found { queue: queue.id, level, seq, state })
+        };
+        let near = used.and_then(|used| self.state.queues.get(&used)).and_then(|queue| look(queue));
+        let found = near.or_else(|| {
+            let mut all = self.state.queues.values();
+            all.find_map(|queue| {
+                (queue.vhost == vhost && !queue.id.is_volatile()).then(|| look(queue))?
+            })
+        })?;
+        let name = self.state.queues.get(&found.queue).map(|queue| &queue.name)?;
+        self.check_queue(asker, Verb::Read, name).is_ok().then_some(found)
+    }
+
+    /// The tag of an own claim.
+    fn held(&self, asker: Asker, id: JobId) -> Option<u64> {
+        self.sessions.channel(asker.session, asker.channel)?.held(id)
+    }
+
+    /// Takes an own claim out of its channel.
+    fn take_held(&mut self, asker: Asker, id: JobId) -> Option<Slot> {
+        let channel = self.sessions.channel_mut(asker.session, asker.channel)?;
+        let tag = channel.claims.as_mut()?.held.remove(&id.0)?;
+        channel.changed = Lsn::ZERO.max(channel.changed);
+        channel.unsettled.take(tag)
+    }
+
+    fn delete_job<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        id: JobId,
+    ) -> Option<()> {
+        let queue = if let Some(slot) = self.take_held(asker, id) {
+            let queue = slot.queue;
+            let mut slots = std::mem::take(&mut self.scratch.slots);
+            slots.push(slot);
+            self.end_deliveries(turn, &mut slots, End::Ack);
+            self.scratch.slots = slots;
+            queue
+        } else {
+            let found = self.find_job(asker, id).filter(|it| it.state != JobState::Claimed)?;
+            let run = Run::one(found.queue, found.level, found.seq);
+            let queue = self.state.queues.get_mut(&found.queue)?;
+            let entry = match loose::position(found.seq) {
+                Some(lsn) => queue.take_loose(lsn)?.entry,
+                None => queue.pick(found.level, found.seq)?.taken.entry,
+            };
+            queue.will_change(turn.log.next_lsn());
+            self.state.holdings.release(&entry);
+            self.scratch.runs.push(run);
+            self.write_settles(turn);
+            found.queue
+        };
+        if let Some(queue) = self.state.queues.get_mut(&queue) {
+            queue.deletes += 1;
+            let (id, is_vacant) = (queue.id, queue.is_vacant());
+            if is_vacant {
+                self.state.wake(id);
+            }
+        }
+        let gate = turn.log.next_lsn();
+        turn.reply(asker, gate, Reply::Done);
+        Some(())
+    }
+
+    fn renew<L: Log>(&mut self, turn: &mut Turn<'_, L>, asker: Asker, id: JobId) -> Option<()> {
+        let tag = self.held(asker, id)?;
+        let channel = self.sessions.channel_mut(asker.session, asker.channel)?;
+        let slot = channel.unsettled.get_mut(tag)?;
+        if slot.lease_s > 0 {
+            slot.lease_until = turn.now().saturating_add(u64::from(slot.lease_s) * 1000);
+        }
+        turn.reply(asker, Lsn::ZERO, Reply::Done);
+        Some(())
+    }
+
+    fn give_up<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        (id, ending): (JobId, Ending),
+    ) -> Option<()> {
+        let slot = self.take_held(asker, id)?;
+        let is_buried = self.end_claim(turn, &slot, ending);
+        let gate = turn.log.next_lsn();
+        turn.reply(asker, gate, Reply::Released { is_buried });
+        Some(())
+    }
+
+    /// Ends the claim of a job that was taken from its channel; the job goes to stand outside the
+    /// lines of its queue. Returns whether it is buried now.
+    pub(super) fn end_claim<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        slot: &Slot,
+        ending: Ending,
+    ) -> bool {
+        let Some(queue) = self.state.queues.get_mut(&slot.queue) else {
+            // The queue was deleted meanwhile, and with it, in the log, this job.
+            self.state.holdings.release(&slot.entry());
+            return false;
+        };
+        queue.unsettled -= 1;
+        let place = (slot.queue, slot.level, slot.seq);
+        let is_once_too_often =
+            queue.returns_max().is_some_and(|max| slot.returns.saturating_add(1) > max);
+        if is_once_too_often && queue.spec.options.dead_letter_exchange.is_some() {
+            queue.will_change(turn.log.next_lsn());
+            let mut loss =
+                Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
+            let end = (place, slot.entry());
+            loss.end(queue, &mut self.state.holdings, end, Reason::DeliveryLimit);
+            self.write_settles(turn);
+            self.state.wake(slot.queue);
+            return false;
+        }
+        let is_buried = is_once_too_often || ending.why == Why::Buried;
+        let (rank, delay_s) = queue.stays(slot.level, slot.seq);
+        let is_delayed = ending.delay_s > 0 && !is_buried;
+        let shift = Shift {
+            queue: slot.queue,
+            level: slot.level,
+            seq: slot.seq,
+            why: ending.why,
+            was_claimed: true,
+            is_buried,
+            rank: ending.rank.unwrap_or(rank),
+            due: if is_delayed {
+                turn.now().saturating_add(u64::from(ending.delay_s) * 1000)
+            } else {
+                0
+            },
+            delay_s: if ending.rank.is_some() { ending.delay_s } else { delay_s },
+        };
+        self.write_shift(turn, &shift, Some(slot.entry()));
+        is_buried
+    }
+
+    /// Writes a move down and carries it out.
+    fn write_shift<L: Log>(&mut self, turn: &mut Turn<'_, L>, shift: &Shift, held: Option<Entry>) {
+        let bytes = &mut self.scratch.head;
+        bytes.clear();
+        shift.put(bytes);
+        record::append(turn.log, record::SHIFT, bytes);
+        let changed = turn.log.next_lsn();
+        self.state.shift(shift, held, changed);
+        if let Some(queue) = self.state.queues.get_mut(&shift.queue) {
+            queue.changed = changed;
+        }
+        self.state.wake(shift.queue);
+    }
+
+    fn kick_job<L: Log>(&mut self, turn: &mut Turn<'_, L>, asker: Asker, id: JobId) -> Option<()> {
+        let found = self.find_job(asker, id)?;
+        if !matches!(found.state, JobState::Buried | JobState::Delayed) {
+            return None;
+        }
+        self.kick_one(turn, (found.queue, found.seq));
+        let gate = turn.log.next_lsn();
+        turn.reply(asker, gate, Reply::Done);
+        Some(())
+    }
+
+    fn kick_one<L: Log>(&mut self, turn: &mut Turn<'_, L>, (id, seq): (QueueId, u64)) {
+        let Some(queue) = self.state.queues.get(&id) else { return };
+        let (rank, delay_s) = queue.stays(0, seq);
+        let shift = Shift {
+            queue: id,
+            level: 0,
+            seq,
+            why: Why::Kicked,
+            was_claimed: false,
+            is_buried: false,
+            rank,
+            due: 0,
+            delay_s,
+        };
+        self.write_shift(turn, &shift, None);
+    }
+
+    /// `Work::Kick`.
+    pub(super) fn kick<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        (name, most): (&[u8], u64),
+    ) -> Result<(), Refusal> {
+        self.done.count(turn.now(), WorkCount::Kick);
+        let mut count = 0;
+        let id = self.job_queue(asker, name)?;
+        if let Some(queue) = id.and_then(|id| self.state.queues.get_mut(&id)) {
+            let id = queue.id;
+            queue.ripen(turn.now());
+            let first = |engine: &Self, state| {
+                engine.state.queues.get(&id).and_then(|queue| queue.loose()?.first(state))
+            };
+            let has_buried = first(self, JobState::Buried).is_some();
+            let state = if has_buried { JobState::Buried } else { JobState::Delayed };
+            while count < most.min(KICKS_MAX)
+                && let Some(lsn) = first(self, state)
+            {
+                self.kick_one(turn, (id, loose::number(lsn)));
+                count += 1;
+            }
+        }
+        let gate = if count > 0 { turn.log.next_lsn() } else { Lsn::ZERO };
+        turn.reply(asker, gate, Reply::Kicked { count });
+        Ok(())
+    }
+
+    fn claim_by_id<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        id: JobId,
+    ) -> Option<()> {
+        let found = self.find_job(asker, id).filter(|it| it.state != JobState::Claimed)?;
+        self.claims(turn, asker).ok()?.has_claimed = true;
+        let queue = self.state.queues.get_mut(&found.queue)?;
+        let (head, is_picked) = match loose::position(found.seq) {
+            Some(lsn) => (queue.pop_loose(lsn)?, false),
+            None => (queue.pick(found.level, found.seq)?, true),
+        };
+        self.hand_over(turn, asker, (found.queue, head, is_picked))
+    }
+
+    /// `JobVerb::Look`.
+    fn look<L: Log>(&mut self, turn: &mut Turn<'_, L>, asker: Asker, id: JobId) -> Option<()> {
+        let (queue, level, seq, entry, left) = if let Some(slot) = self.anybodys(asker, id) {
+            let left = slot.lease_until;
+            (slot.queue, slot.level, slot.seq, Some(slot.entry()), left)
+        } else {
+            let found = self.find_job(asker, id)?;
+            if found.state == JobState::Claimed {
+                // With a consumer of another door.
+                return None;
+            }
+            (found.queue, found.level, found.seq, None, NEVER)
+        };
+        self.show(turn, asker, ((queue, level, seq), entry, left))
+    }
+
+    /// A claimed job: the asker's own, or that of any session.
+    fn anybodys(&self, asker: Asker, id: JobId) -> Option<&Slot> {
+        let own = self.sessions.channel(asker.session, asker.channel);
+        let own = own.and_then(|channel| channel.unsettled.get(channel.held(id)?));
+        own.or_else(|| {
+            let vhost = self.entered(asker).ok();
+            let sessions = self.sessions.iter().filter(|session| session.vhost == vhost);
+            let mut channels = sessions.flat_map(|session| session.channels.values());
+            channels.find_map(|channel| channel.unsettled.get(channel.held(id)?))
+        })
+    }
+
+    /// `Work::LookFirst`.
+    pub(super) fn look_first<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        (name, state): (&[u8], JobState),
+    ) -> Result<(), Refusal> {
+        self.done.count(
+            turn.now(),
+            match state {
+                JobState::Ready | JobState::Claimed => WorkCount::LookReady,
+                JobState::Delayed => WorkCount::LookDelayed,
+                JobState::Buried => WorkCount::LookBuried,
+            },
+        );
+        let id = self.job_queue(asker, name)?;
+        let queue = id.and_then(|id| self.state.queues.get_mut(&id));
+        let place = queue.and_then(|queue| {
+            queue.ripen(turn.now());
+            let lsn = match state {
+                JobState::Ready => queue.first()?.1,
+                JobState::Delayed | JobState::Buried | JobState::Claimed => {
+                    queue.loose()?.first(state)?
+                }
+            };
+            let (level, seq, _) = queue.find(lsn)?;
+            Some((queue.id, level, seq))
+        });
+        let shown = place.and_then(|place| self.show(turn, asker, (place, None, NEVER)));
+        if shown.is_none() {
+            turn.reply(asker, Lsn::ZERO, Reply::Empty);
+        }
+        Ok(())
+    }
+
+    /// Answers with what is known about a job; `entry` when somebody has it, until `left`.
+    fn show<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        ((id, level, seq), claimed, until): ((QueueId, u8, u64), Option<Entry>, u64),
+    ) -> Option<()> {
+        let now = turn.now();
+        let queue = self.state.queues.get_mut(&id)?;
+        queue.ripen(now);
+        let is_claimed = claimed.is_some();
+        let job = loose::position(seq).and_then(|lsn| queue.loose()?.get(lsn));
+        let entry = match (claimed, job) {
+            (Some(entry), _) => entry,
+            (None, Some(job)) => job.entry.clone(),
+            (None, None) => queue.entry(level, seq)?,
+        };
+        let tally = job.map_or_else(Tally::default, |job| job.tally);
+        let state =
+            if is_claimed { JobState::Claimed } else { job.map_or(JobState::Ready, Job::state) };
+        let until = if state == JobState::Delayed { job.map_or(NEVER, |it| it.due) } else { until };
+        let (rank, delay_s) = queue.stays(level, seq);
+        let lsn = entry.stored.lsn()?;
+        let facts = JobFacts {
+            id: JobId::from(lsn),
+            queue: queue.name.clone(),
+            state,
+            rank,
+            delay_s,
+            lease_s: entry.lease_s,
+            left_s: if until == NEVER { 0 } else { until.saturating_sub(now) / 1000 },
+            claims: entry.returns.saturating_add(u32::from(is_claimed)),
+            timeouts: tally.timeouts,
+            releases: tally.releases,
+            buries: tally.buries,
+            kicks: tally.kicks,
+            now: turn.at.now,
+        };
+        let bytes = entry.body.saturating_add(entry.head);
+        let gate = queue.changed.max(lsn.plus(1));
+        let push = Push::Job {
+            ticket: asker.ticket,
+            channel: asker.channel,
+            facts: Box::new(facts),
+            place: Place::Log(lsn),
+            bytes,
+        };
+        // The record is needed until it was shown, whatever happens to the job meanwhile.
+        self.state.holdings.grains.add(lsn, entry.record_bytes());
+        let owner = self.sessions.get_mut(asker.session)?;
+        owner.flight.hand(bytes, Some(entry));
+        turn.out.outputs.push(Output { session: asker.session, gate, push });
+        Some(())
+    }
+
+    /// The jobs of a channel that ends go back. Whatever can stand in its line again does.
+    pub(crate) fn lose_claims<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        (session, number): (SessionId, u16),
+        (claims, slots): (&Claims, &mut Vec<Slot>),
+    ) {
+        let ending = Ending { why: Why::Lost, rank: None, delay_s: 0 };
+        let is_buried_when_lost = |engine: &Self, slot: &Slot| {
+            let queue = engine.state.queues.get(&slot.queue);
+            queue.is_some_and(|queue| {
+                queue.spec.options.dead_letter_exchange.is_none()
+                    && queue.returns_max().is_some_and(|max| slot.returns >= max)
+            })
+        };
+        let mut picked = Vec::new();
+        slots.retain(|slot| {
+            let stays = !slot.is_picked && !is_buried_when_lost(self, slot);
+            if !stays {
+                picked.push(slot.clone());
+            }
+            stays
+        });
+        for slot in &picked {
+            self.end_claim(turn, slot, ending);
+        }
+        self.end_claims(session, number, claims);
+    }
+}
+
+const fn count_of(verb: JobVerb) -> WorkCount {
+    match verb {
+        JobVerb::Claim => WorkCount::ClaimById,
+        JobVerb::Delete => WorkCount::Delete,
+        JobVerb::Release { .. } => WorkCount::Release,
+        JobVerb::Bury { .. } => WorkCount::Bury,
+        JobVerb::Renew => WorkCount::Renew,
+        JobVerb::Kick => WorkCount::KickById,
+        JobVerb::Look => WorkCount::Look,
+        JobVerb::Describe => WorkCount::DescribeJob,
+    }
+}
