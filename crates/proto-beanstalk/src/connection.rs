@@ -310,7 +310,7 @@ impl wire::Connection for Connection {
         reply: Reply,
         out: &mut Outbox,
     ) -> Result<(), Close> {
-        if let Some(ask) = Ask::read(ticket) {
+        if let Some(ask) = Ask::read(ticket).filter(|ask| *ask != Ask::Withdraw) {
             self.asked = self.asked.saturating_sub(1);
             self.answer(ask, reply, out)?;
         }

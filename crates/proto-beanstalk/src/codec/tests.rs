@@ -1,4 +1,5 @@
-//! Lines and commands, one by one and at random.
+//! Lines and commands, one by one and at random. What they do is tried in `connection/tests`.
+//! Both directions are held against each other, and numbers against the original's answers.
 
 #![allow(clippy::arithmetic_side_effects, reason = "what overflows fails the test")]
 #![allow(clippy::string_slice, reason = "the strings are ASCII")]

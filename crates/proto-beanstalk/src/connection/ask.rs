@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Tubes a connection may watch at a time.
-const WATCHED_MAX: usize = 4096;
+const WATCHED_MAX: usize = 1024;
 
 impl Connection {
     /// Does what a command says.
@@ -41,7 +41,7 @@ impl Connection {
             Command::Touch(id) => self.ask_job(Ask::Touch, id, JobVerb::Renew, out),
             Command::KickJob(id) => self.ask_job(Ask::KickJob, id, JobVerb::Kick, out),
             Command::Peek(id) => self.ask_job(Ask::Peek, id, JobVerb::Look, out),
-            Command::StatsJob(id) => self.ask_job(Ask::StatsJob, id, JobVerb::Look, out),
+            Command::StatsJob(id) => self.ask_job(Ask::StatsJob, id, JobVerb::Describe, out),
             Command::PeekReady => self.look_first(JobState::Ready, out),
             Command::PeekDelayed => self.look_first(JobState::Delayed, out),
             Command::PeekBuried => self.look_first(JobState::Buried, out),
@@ -94,7 +94,7 @@ impl Connection {
         self.ask_work(Ask::Use, Work::Use(self.used.clone()), out);
     }
 
-    /// Deviation(BEAN-011): a connection watches at most 4096 tubes; more are `OUT_OF_MEMORY`.
+    /// Deviation(BEAN-011): a connection watches at most 1024 tubes; more are `OUT_OF_MEMORY`.
     fn watch(&mut self, tube: &[u8], out: &mut Outbox) {
         let is_full = self.watched.len().saturating_add(self.watches_asked) >= WATCHED_MAX;
         if is_full && !self.watched.iter().any(|watched| watched == tube) {

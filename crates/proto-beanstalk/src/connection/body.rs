@@ -89,8 +89,9 @@ impl Connection {
             self.reading = Reading::Body(job);
             return Step::Taken;
         }
-        let taken = input.split_to(whole).freeze();
-        self.on_body(job, &taken.slice(line..), out);
+        let mut taken = input.split_to(whole).freeze();
+        taken.advance(line);
+        self.on_body(job, taken, out);
         Step::Taken
     }
 
@@ -115,7 +116,7 @@ impl Connection {
             }
             Reading::Body(job) => {
                 let taken = input.split_to(job.rest()).freeze();
-                self.on_body(job, &taken, out);
+                self.on_body(job, taken, out);
                 Step::Taken
             }
             Reading::Skip { left, text } => {
@@ -151,16 +152,17 @@ impl Connection {
     /// Deviation(BEAN-003): a job is there, has an id and makes its client a producer when its body
     /// has come and is taken. The original gives it an id with its line, and lets others peek at
     /// the memory meant for it.
-    fn on_body(&mut self, job: Job, taken: &Bytes, out: &mut Outbox) {
+    fn on_body(&mut self, job: Job, mut taken: Bytes, out: &mut Outbox) {
         let body_bytes = job.put.body_bytes as usize;
         if taken.get(body_bytes..) != Some(&LINE_END[..]) {
             self.refuse_put(map::EXPECTED_CRLF, out);
         } else if self.host.is_draining() {
             self.refuse_put(map::DRAINING, out);
         } else {
+            taken.truncate(body_bytes);
             let enqueue = Enqueue {
                 queue: self.used.clone(),
-                body: taken.slice(..body_bytes),
+                body: taken,
                 rank: job.put.priority,
                 delay_s: job.put.delay_s,
                 lease_s: job.put.ttr_s.max(1),

@@ -88,7 +88,7 @@ impl Connection {
     /// No claim waits, so that the withdrawal means this one.
     fn claim_at_once(&mut self, is_timed: bool, out: &mut Outbox) {
         self.ask(Ask::Claim, Request::Claim { is_timed }, out);
-        out.submit(CHANNEL, Ask::Claim.ticket(), Request::Withdraw);
+        out.submit(CHANNEL, Ask::Withdraw.ticket(), Request::Withdraw);
     }
 
     /// A claim waits: only a `reserve` is taken from the input, and none behind a timed one, whose
@@ -119,7 +119,7 @@ impl Connection {
     pub(super) fn withdraw_if_due(&mut self, now: Instant, out: &mut Outbox) {
         if self.claims.deadline.is_some_and(|deadline| deadline <= now) {
             self.claims.deadline = None;
-            out.submit(CHANNEL, Ask::TimedClaim.ticket(), Request::Withdraw);
+            out.submit(CHANNEL, Ask::Withdraw.ticket(), Request::Withdraw);
         }
     }
 
@@ -127,7 +127,7 @@ impl Connection {
     pub(super) fn withdraw_all(&mut self, out: &mut Outbox) {
         self.claims.deadline = None;
         for _ in 0..self.claims.waiting {
-            out.submit(CHANNEL, Ask::PatientClaim.ticket(), Request::Withdraw);
+            out.submit(CHANNEL, Ask::Withdraw.ticket(), Request::Withdraw);
         }
     }
 
@@ -149,7 +149,7 @@ impl Connection {
         batch.asked = asked;
         for _ in 0..asked {
             self.ask(Ask::BatchClaim, Request::Claim { is_timed: true }, out);
-            out.submit(CHANNEL, Ask::BatchClaim.ticket(), Request::Withdraw);
+            out.submit(CHANNEL, Ask::Withdraw.ticket(), Request::Withdraw);
         }
     }
 

@@ -1,4 +1,7 @@
 //! The state machine against stories, cut everywhere, and against arbitrary input.
+//!
+//! Rooms: `play` (clients, fake time, stories), `naive` (their engine), `hostile` (what nobody who
+//! means well would send, and limits). Lines alone are tried in `codec/tests`.
 
 #![allow(clippy::string_slice, reason = "stories are ASCII")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "the naive engine is asked little")]

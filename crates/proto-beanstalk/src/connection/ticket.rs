@@ -47,10 +47,12 @@ pub(super) enum Ask {
     ListTubesWatched,
     /// Nothing: a text of the door's own has its turn.
     Say,
+    /// A withdrawal: it has no answer, and a refusal of it is none.
+    Withdraw,
 }
 
 impl Ask {
-    const ALL: [Self; 31] = [
+    const ALL: [Self; 32] = [
         Self::Login,
         Self::Vhost,
         Self::Channel,
@@ -82,6 +84,7 @@ impl Ask {
         Self::ListTubeUsed,
         Self::ListTubesWatched,
         Self::Say,
+        Self::Withdraw,
     ];
 
     pub(super) const fn ticket(self) -> Ticket {
@@ -131,7 +134,8 @@ impl Ask {
             | Self::ListTubes
             | Self::ListTubeUsed
             | Self::ListTubesWatched
-            | Self::Say => About::Other,
+            | Self::Say
+            | Self::Withdraw => About::Other,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What nobody who means well would send, limits, and what the door asks when.
+//! What nobody who means well would send, limits, and what the door asks when. Whole
+//! conversations are the stories' business.
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
@@ -231,8 +232,8 @@ fn a_hundred_thousand_tubes_are_too_many() {
             }
         }
     }
-    assert_eq!(watching, 4096);
-    assert!(alone.said().contains("WATCHING 4096\r\nOUT_OF_MEMORY\r\n"));
+    assert_eq!(watching, 1024);
+    assert!(alone.said().contains("WATCHING 1024\r\nOUT_OF_MEMORY\r\n"));
     alone.send(b"watch t1\r\n");
     assert_eq!(alone.asked().len(), 1, "one that is watched already");
     garden.send('A', b"ignore default\r\nignore default\r\n", Cut::Whole);
@@ -307,4 +308,13 @@ fn decoding_stops_when_the_outbox_is_full() {
     assert_eq!(alone.asked().len(), wire::OUTBOX_REQUESTS_MAX);
     alone.send(b"");
     assert_eq!(alone.asked().len(), wire::OUTBOX_REQUESTS_MAX);
+}
+
+#[test]
+fn a_withdrawal_has_no_answer() {
+    let mut alone = Alone::new();
+    alone.send(b"reserve-with-timeout 0\r\n");
+    alone.refuse(Ask::Claim);
+    alone.refuse(Ask::Withdraw);
+    assert_eq!(alone.said(), "NOT_FOUND\r\n");
 }

@@ -279,7 +279,6 @@ impl Naive {
 
     fn on_job(&mut self, session: usize, of: (Ticket, u64), verb: JobVerb) -> Option<Reply> {
         let (ticket, id) = of;
-        let is_stats = ticket == super::super::ticket::Ask::StatsJob.ticket();
         match verb {
             JobVerb::Claim => self.count(WorkCount::ClaimById),
             JobVerb::Delete => self.count(WorkCount::Delete),
@@ -287,7 +286,7 @@ impl Naive {
             JobVerb::Bury { .. } => self.count(WorkCount::Bury),
             JobVerb::Renew => self.count(WorkCount::Renew),
             JobVerb::Kick => self.count(WorkCount::KickById),
-            JobVerb::Look if is_stats => self.count(WorkCount::DescribeJob),
+            JobVerb::Describe => self.count(WorkCount::DescribeJob),
             JobVerb::Look => self.count(WorkCount::Look),
         }
         let now = self.now;
@@ -295,7 +294,7 @@ impl Naive {
         let state = job.facts.state;
         let is_own = state == JobState::Claimed && job.owner == session;
         match verb {
-            JobVerb::Look => {
+            JobVerb::Look | JobVerb::Describe => {
                 self.look(session, ticket, id);
                 return None;
             }
