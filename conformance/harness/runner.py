@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import environment, verdict
-from .server import Potager, Server, ServerFault, answers_amqp
+from .server import Potager, Server, ServerFault, answers
 from .suites import Suite
 
 PLUGIN = environment.HERE / "plugin"
@@ -73,7 +73,7 @@ def _stop(server: Server | None) -> str:
         code = server.process.returncode if server.process else "?"
         server.stop()
         return f"the server ended by itself with {code}"
-    if not answers_amqp(server.port):
+    if not answers(server.port, "amqp"):
         server.kill()
         return "the server no longer answered after the suite"
     try:
