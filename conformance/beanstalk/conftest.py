@@ -81,7 +81,7 @@ def tube(name) -> str:
 
 @pytest.fixture
 def connect(port, tube):
-    """Opens greenstalk clients on the test's tube, with bytes for bodies; closes them afterwards."""
+    """Opens greenstalk clients on the test's tube, bodies as bytes; closes them afterwards."""
     opened = []
 
     def open_one(**more):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Plays the stories on a server: records the original's answers, or checks another server's.
 
-What lives here: reading a story, playing it, and writing what came. What does not: the stories, which
-are the transcripts themselves (crates/proto-beanstalk/testdata/original/*.txt): a recording keeps
-what is done and replaces what is answered. Called by people and by test_transcripts.py.
+What lives here: reading a story, playing it, and writing what came. What does not: the stories,
+which are the transcripts themselves (crates/proto-beanstalk/testdata/original/*.txt): a recording
+keeps what is done and replaces what is answered. Called by people and by test_transcripts.py.
 
     record.py                                   records every story from the installed original
     record.py put bury                          only these
@@ -48,15 +48,15 @@ import wire  # noqa: E402
 from beanstalkd import Beanstalkd, PeerMissing  # noqa: E402
 
 STORIES = HERE.parent.parent / "crates" / "proto-beanstalk" / "testdata" / "original"
-# So long nothing has come when a step is over.
-QUIET_S = 0.06
+# So long nothing has come when a step is over; a step that is known to be answered is over sooner.
+QUIET_S, QUIET_ANSWERED_S = 0.06, 0.02
 # When answers are expected, they may take so long before they count as missing.
 PATIENCE_S = 2.0
 STEP = re.compile(r"([A-Z])([>|]) ?(.*)|(sleep) (\d+)|(drain)")
 HEAD = re.compile(r"(since|server) (.+)|(accident)")
-WITH_ID = re.compile(rb"^(delete|release|bury|touch|peek|kick-job|stats-job|reserve-job) (\d+)", re.M)
-# The versions that the original gives itself: 1.12, 1.13, 1.13+5+g1234567.
-ORIGINAL = re.compile(r"1\.\d+(\+.*)?")
+# Numbers of ten digits and more are no ids of a story.
+WITH_ID = re.compile(
+    rb"^((?:delete|release|bury|touch|peek|kick-job|stats-job|reserve-job) +)(\d{1,9})(?!\d)", re.M)
 # A story that differs is played again, so often: on a busy machine time goes by between its steps.
 TRIES = 3
 ID_BACK = re.compile(rb"^(INSERTED|RESERVED|FOUND|BURIED|id:) (\d+)", re.M)
@@ -92,7 +92,8 @@ class Story:
         """Whether it shows or changes something of the whole server."""
         does = [step.text.split("> ", 1)[-1] for step in self.steps]
         return bool(self.options) or any(
-            text == "drain" or re.match(r"stats\\r|list-tubes\\r", text) for text in does)
+            text == "drain" or re.match(r"stats\\r|list-tubes\\r|stats-tube default\\r", text)
+            for text in does)
 
     def text(self) -> str:
         """The transcript, with what came."""
@@ -171,15 +172,16 @@ class Player:
         """A story's ids begin at 1; a server that runs already is further."""
         if not self.offset:
             return data
-        return WITH_ID.sub(lambda m: b"%b %d" % (m[1], int(m[2]) + self.offset), data)
+        return WITH_ID.sub(lambda m: b"%b%d" % (m[1], int(m[2]) + self.offset), data)
 
     def _gather(self, expected: list[str], patience_s: float) -> dict[str, bytes]:
         """Read from all connections until nothing comes any more."""
         came: dict[str, bytes] = {}
+        quiet_s = QUIET_ANSWERED_S if expected else QUIET_S
         deadline = time.monotonic() + patience_s
         while True:
             alive = {raw.socket: name for name, raw in self.open.items() if name not in self.gone}
-            ready = select.select(list(alive), [], [], QUIET_S)[0] if alive else []
+            ready = select.select(list(alive), [], [], quiet_s)[0] if alive else []
             for one in ready:
                 name = alive[one]
                 try:
@@ -267,10 +269,10 @@ def played_well(story: Story, command: tuple[str, ...], address: str) -> tuple[l
     return came, found
 
 
-def version_of(command: tuple[str, ...]) -> str:
-    """The version that the answers of `stats` name, by starting the server once."""
+def version() -> str:
+    """The version of the installed original, by starting it once."""
     with tempfile.TemporaryDirectory(prefix="stories-") as room:
-        server = Beanstalkd(Path(room), command=command)
+        server = Beanstalkd(Path(room))
         server.start()
         try:
             with wire.Raw(server.port) as raw:
@@ -279,13 +281,13 @@ def version_of(command: tuple[str, ...]) -> str:
             server.stop()
 
 
-def is_left_out(story: Story, version: str, address: str) -> bool:
-    """Whether a server of this version, or one that runs already, is not asked for this story."""
+def is_left_out(story: Story, original: str, address: str = "") -> bool:
+    """Whether a server is not asked for this story; `original` is its version if it is one."""
     if address:
-        return story.needs_own_server or story.is_accident
-    if not ORIGINAL.fullmatch(version):
+        return story.needs_own_server or story.is_accident or bool(story.since)
+    if not original:
         return story.is_accident
-    have, need = (re.findall(r"\d+", text)[:2] for text in (version, story.since or "0.0"))
+    have, need = (re.findall(r"\d+", text)[:2] for text in (original, story.since or "0.0"))
     return [*map(int, have)] < [*map(int, need)]
 
 
@@ -310,12 +312,12 @@ def main() -> int:
     if chosen.address and not chosen.check:
         raise SystemExit("record: only a server of its own is recorded; add --check")
     try:
-        version = "" if chosen.address else version_of(command)
+        original = "" if chosen.address or command else version()
     except PeerMissing as missing:
         raise SystemExit(f"record: {missing}") from None
     bad = 0
     for story in stories(chosen.story):
-        if is_left_out(story, version, chosen.address):
+        if is_left_out(story, original, chosen.address):
             print(f"{story.name}: left out")
             continue
         came, found = played_well(story, command, chosen.address)

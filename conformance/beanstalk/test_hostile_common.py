@@ -4,8 +4,6 @@ names.
 What lives here: the list common to all doors. What does not: malformed beanstalk
 (test_hostile_beanstalk.py). beanstalk has no login and no heartbeat: a silent connection may stay
 for ever, it must only cost little.
-
-Promise: P14.
 """
 
 from __future__ import annotations
@@ -175,10 +173,11 @@ def test_random_megabyte(raw, guard, seed):
     assert one.closes_within(10)
 
 
-WORDS = (b"put", b"reserve", b"reserve-with-timeout", b"reserve-job", b"delete", b"release", b"bury",
-         b"kick", b"kick-job", b"touch", b"peek", b"peek-ready", b"use", b"watch", b"ignore",
+WORDS = (b"put", b"reserve", b"reserve-with-timeout", b"reserve-job", b"delete", b"release",
+         b"bury", b"kick", b"kick-job", b"touch", b"peek", b"peek-ready", b"use", b"watch", b"ignore",
          b"list-tubes", b"stats", b"stats-job", b"stats-tube", b"pause-tube", b"\x00", b"\r",
-         b"-", b"0", b"1", b"4294967295", b"4294967296", b"18446744073709551616", b"default", b"a" * 201)
+         b"-", b"0", b"1", b"4294967295", b"4294967296", b"18446744073709551616", b"default",
+         b"a" * 201)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -58,7 +58,7 @@ FORMS = {
 
 @pytest.fixture
 def one(raw):
-    """One raw connection that uses and watches only an empty tube of its own."""
+    """One raw connection, fresh."""
     return raw()
 
 
@@ -237,7 +237,7 @@ def test_an_unfinished_body_is_no_job(raw, name):
     assert other.ask(b"peek-ready") == b"NOT_FOUND\r\n"
 
 
-@pytest.mark.potager_only("the original shows a job whose body has not come, with bytes of its memory")
+@pytest.mark.potager_only("the original shows a job before its body has come, with bytes of its memory")
 def test_a_job_is_not_there_before_its_body(raw):
     one, other = raw(), raw()
     before = other.put(b"x", delay=1000)

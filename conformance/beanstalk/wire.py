@@ -121,7 +121,7 @@ class Raw:
             return False
 
     def answer(self, limit_s: float = LIMIT_S) -> bytes:
-        """The next whole answer; fails when none comes in time, empty when the server has closed."""
+        """The next whole answer, empty when the server has closed; fails when none comes."""
         deadline = time.monotonic() + limit_s
         while True:
             found = take_answer(self.buffer)

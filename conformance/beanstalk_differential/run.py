@@ -43,7 +43,7 @@ def main() -> int:
     if chosen.ports:
         return 1 if differences(*chosen.ports) else 0
     if not chosen.original and not (chosen.binary and chosen.binary.is_file()):
-        raise SystemExit("differential: give --binary PATH of a built potager, --original or --ports")
+        raise SystemExit("differential: give --binary PATH, --original or --ports")
     with tempfile.TemporaryDirectory(prefix="differential-") as room:
         try:
             theirs = Beanstalkd(Path(room) / "beanstalkd")

@@ -1,7 +1,7 @@
-"""The comparison as a suite: Potager with beanstalkd, a server with itself, and planted differences.
+"""The comparison as a suite: Potager with beanstalkd, a server with itself, planted differences.
 
-What lives here: the tests over the same parts that run.py uses. What does not: the sequences and how
-they are compared. Run by conformance/run.py as `beanstalk/differential`.
+What lives here: the tests over the same parts that run.py uses. What does not: the sequences and
+how they are compared. Run by conformance/run.py as `beanstalk/differential`.
 """
 
 from __future__ import annotations

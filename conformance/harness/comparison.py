@@ -165,7 +165,7 @@ def name_among(known: tuple[Known, ...], found: Difference) -> str | None:
 
 @dataclass(frozen=True)
 class Names:
-    """How the two servers, and what is sent to them, are called; how often a difference must show."""
+    """How the servers and what they are sent are called; how often a difference must show."""
 
     theirs: str
     ours: str
