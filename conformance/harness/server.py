@@ -47,6 +47,11 @@ def answers(port: int, door: str) -> bool:
         return False
 
 
+def answers_amqp(port: int) -> bool:
+    """Whether an AMQP door listens on `port`."""
+    return answers(port, "amqp")
+
+
 def await_port(port: int, limit_s: float, process: subprocess.Popen, door: str) -> None:
     """Wait until `port` answers; fails at once when `process` ends before."""
     deadline = time.monotonic() + limit_s
