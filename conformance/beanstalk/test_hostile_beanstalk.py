@@ -2,6 +2,8 @@
 
 What lives here: eleven groups that are beanstalk's own. What does not: what every door must bear
 (test_hostile_common.py), and forms without malice (test_wire.py).
+
+Promise: P14.
 """
 
 from __future__ import annotations

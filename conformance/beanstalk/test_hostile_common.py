@@ -4,6 +4,8 @@ names.
 What lives here: the list common to all doors. What does not: malformed beanstalk
 (test_hostile_beanstalk.py). beanstalk has no login and no heartbeat: a silent connection may stay
 for ever, it must only cost little.
+
+Promise: P14.
 """
 
 from __future__ import annotations

@@ -135,6 +135,7 @@ def until_progress(producer: Producer, consumer: Consumer, limit_s: float) -> No
         time.sleep(0.001)
 
 
+# Promise: P1.
 @pytest.mark.owns_server
 def test_ledger_over_kills(own_main_server):
     server = own_main_server()
