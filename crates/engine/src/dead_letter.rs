@@ -224,6 +224,7 @@ impl Engine {
                 ttl: None,
                 due: None,
                 job: None,
+                ties: &[],
                 targets: &[],
                 extra_keys: &[],
                 ..*head

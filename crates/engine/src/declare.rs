@@ -201,6 +201,7 @@ impl Engine {
         }
         let gate = queue.changed;
         self.state.settle(&runs);
+        self.state.wake(id);
         turn.reply(asker, gate, Reply::Deleted { messages });
         Ok(())
     }
@@ -251,6 +252,7 @@ impl Engine {
         let gate = self.log_cascade(turn, queue.vhost, group, &removed);
         queue.changed = gate;
         self.timers.forget(&queue);
+        self.forget_ties(&queue);
         self.cancel_all(turn, &queue);
         let owner = queue.owner.and_then(|owner| self.sessions.get_mut(owner));
         if let Some(owner) = owner {

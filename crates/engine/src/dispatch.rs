@@ -92,10 +92,14 @@ impl Engine {
 
     /// Hands out what can be handed out, then removes what expired or is too much.
     fn look_after<L: Log>(&mut self, turn: &mut Turn<'_, L>, id: QueueId) {
+        let Some(queue) = self.state.queues.get_mut(&id) else { return };
+        queue.ripen(turn.now());
+        if queue.has_changes() {
+            self.follow_ties(turn, id);
+        }
         let State { queues, holdings, .. } = &mut self.state;
         let Some(queue) = queues.get_mut(&id) else { return };
         queue.is_woken = false;
-        queue.ripen(turn.now());
         let is_paused = queue.is_paused(turn.now());
         if !is_paused {
             queue.pause = (0, 0);
@@ -115,8 +119,12 @@ impl Engine {
         if !self.graves.is_stalled(id) {
             self.timers.arm(queue);
         }
-        let is_vacant = queue.is_vacant();
+        let is_vacant = queue.is_vacant(turn.now());
+        let has_changes = queue.has_changes();
         self.write_settles(turn);
+        if has_changes {
+            self.state.wake(id);
+        }
         if is_vacant {
             self.drop_vacant(turn, id);
         }

@@ -9,7 +9,8 @@
 //! layouts. One noun each: `queue`, `fifo`, `vhost`, `routing`, `channel`, `user`, `permission`,
 //! `delayed`. One verb each: `publish`, `commit`, `dispatch`, `settle`, `declare`, `grant`,
 //! `dead_letter`, `reply_to`, `timer`, `listing`, `snapshot`. Jobs: `work` (claims, leases, what is
-//! done with one job) and `loose` (those that stand outside the lines of their queue).
+//! done with one job), `loose` (those that stand outside the lines of their queue), `ties` (those
+//! that wait for others).
 
 mod apply;
 mod authorize;
@@ -35,6 +36,7 @@ mod reply_to;
 mod routing;
 mod settle;
 mod snapshot;
+mod ties;
 mod timer;
 mod topology;
 mod usage;
@@ -58,6 +60,7 @@ use crate::dead_letter::Graves;
 use crate::map::Map;
 use crate::perform::State;
 use crate::record::Run;
+use crate::ties::Bonds;
 use crate::timer::Timers;
 use crate::user::Pending;
 use crate::work::{Counting, Leases};
@@ -82,6 +85,8 @@ pub struct Engine {
     leases: Leases,
     /// What was done with jobs, up to now.
     done: Counting,
+    /// What holds jobs together.
+    bonds: Bonds,
     scratch: Scratch,
 }
 
@@ -115,6 +120,7 @@ impl Engine {
             totals: Totals::default(),
             leases: Leases::default(),
             done: Counting::default(),
+            bonds: Bonds::default(),
             scratch: Scratch::default(),
         }
     }
@@ -235,7 +241,8 @@ impl Engine {
             self.timers.arm(queue);
         }
         self.done = Counting::begin(self.state.done.clone());
-        self.wake_vacant();
+        self.recover_ties();
+        self.wake_vacant(at.now.0);
         for (address, (reason, entry)) in &self.state.condemned {
             self.graves.add_condemned(*address, *reason, entry.clone());
         }

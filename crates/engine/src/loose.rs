@@ -8,10 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{JobState, Lsn, QueueId};
+use model::{JobState, Lsn, QueueId, Ties};
 
 use crate::fifo::{Entry, put_varint, take_varint};
 use crate::record;
+use crate::ties::{Change, may_be_held};
 
 /// Marks the number of an entry that stands outside the lines; below it is its log position.
 pub(crate) const LOOSE: u64 = 1 << 63;
@@ -140,6 +141,10 @@ pub(crate) struct Job {
     /// Its place among the buried ones; `None` when it is not buried.
     pub burial: Option<u64>,
     pub tally: Tally,
+    /// What else holds it.
+    pub ties: Option<Box<Ties>>,
+    /// It waits for others, see `ties.rs`. Volatile.
+    is_held: bool,
     /// Somebody has it, or it is on its way out. Volatile.
     pub is_out: bool,
     /// Its time has not come; follows from `due` and the time. Volatile.
@@ -159,10 +164,16 @@ impl Job {
             delay_s,
             burial: None,
             tally,
+            ties: None,
+            is_held: false,
             is_out: false,
             is_waiting: false,
             changed: Lsn::ZERO,
         }
+    }
+
+    fn may_be_held(&self) -> bool {
+        self.ties.as_deref().is_some_and(may_be_held)
     }
 
     /// Where it is.
@@ -171,7 +182,7 @@ impl Job {
             JobState::Claimed
         } else if self.burial.is_some() {
             JobState::Buried
-        } else if self.is_waiting {
+        } else if self.is_waiting || self.is_held {
             JobState::Delayed
         } else {
             JobState::Ready
@@ -187,6 +198,22 @@ pub(crate) struct Loose {
     delayed: BTreeSet<(u64, u64)>,
     buried: BTreeMap<u64, u64>,
     next_burial: u64,
+    /// How many wait for others.
+    held: u64,
+    /// Bytes of ready bodies.
+    ready_bytes: u64,
+    /// Bytes of delayed, held and buried bodies.
+    aside_bytes: u64,
+    /// What happened to tied jobs and was not followed up yet. Volatile.
+    changes: Vec<Change>,
+}
+
+/// How much of what stands outside the lines, and in what state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub ready: u64,
+    pub ready_bytes: u64,
+    pub aside_bytes: u64,
 }
 
 impl Loose {
@@ -212,7 +239,27 @@ impl Loose {
 
     /// How many are ready, delayed, buried.
     pub(crate) fn counts(&self) -> (u64, u64, u64) {
-        (self.ready.len() as u64, self.delayed.len() as u64, self.buried.len() as u64)
+        let delayed = self.delayed.len() as u64 + self.held;
+        (self.ready.len() as u64, delayed, self.buried.len() as u64)
+    }
+
+    /// What is ready, and the bytes of what is and is not.
+    pub(crate) fn sums(&self) -> Sums {
+        Sums {
+            ready: self.ready.len() as u64,
+            ready_bytes: self.ready_bytes,
+            aside_bytes: self.aside_bytes,
+        }
+    }
+
+    /// What happened to tied jobs since the last call.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Whether something is to be followed up.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
     }
 
     /// How many urgent ones are ready.
@@ -239,24 +286,87 @@ impl Loose {
         self.jobs.range(range.start.0..range.end.0).map(|(lsn, _)| Lsn(*lsn))
     }
 
-    /// Puts a job in its place. Returns its body's bytes when it is ready. A job with a time stands
-    /// among the delayed ones until [`Loose::ripen`] is told that the time has come.
-    pub(crate) fn insert(&mut self, mut job: Job) -> Option<u32> {
-        let Lsn(lsn) = job.entry.stored.lsn()?;
-        job.is_out = false;
+    /// Puts a job in its place. One with a time stands among the delayed ones until
+    /// [`Loose::ripen`] is told that the time has come; one that may have to wait for others does
+    /// until [`Loose::admit`].
+    pub(crate) fn insert(&mut self, mut job: Job) {
+        let Some(Lsn(lsn)) = job.entry.stored.lsn() else { return };
+        (job.is_out, job.is_held) = (false, false);
         job.is_waiting = job.burial.is_none() && job.due > 0;
-        let mut ready = None;
+        self.jobs.insert(lsn, job);
+        self.list(lsn);
+    }
+
+    /// As [`Loose::insert`], for a job that has just come in.
+    pub(crate) fn take_in(&mut self, job: Job) {
+        if let Some(lsn) = job.entry.stored.lsn().filter(|_| job.ties.is_some()) {
+            self.changes.push(Change::Came(lsn));
+        }
+        self.insert(job);
+    }
+
+    /// Puts a job that stands nowhere into the order of its state.
+    fn list(&mut self, lsn: u64) {
+        let Some(job) = self.jobs.get_mut(&lsn) else { return };
+        let body = u64::from(job.entry.body);
+        let may_be_held = job.may_be_held();
         if let Some(order) = job.burial {
             self.buried.insert(order, lsn);
             self.next_burial = self.next_burial.max(order + 1);
         } else if job.is_waiting {
             self.delayed.insert((job.due, lsn));
+        } else if may_be_held {
+            job.is_held = true;
+            self.held += 1;
+            self.changes.push(Change::Wants(Lsn(lsn)));
         } else {
             self.ready.insert((job.rank, lsn));
-            ready = Some(job.entry.body);
+            self.ready_bytes += body;
+            return;
         }
-        self.jobs.insert(lsn, job);
-        ready
+        self.aside_bytes += body;
+        if may_be_held && !job.is_held {
+            self.changes.push(Change::Idles(Lsn(lsn)));
+        }
+    }
+
+    /// Nothing holds a job any more.
+    pub(crate) fn admit(&mut self, lsn: Lsn) {
+        let Some(job) = self.jobs.get_mut(&lsn.0).filter(|job| job.is_held && !job.is_out) else {
+            return;
+        };
+        job.is_held = false;
+        self.held -= 1;
+        self.aside_bytes -= u64::from(job.entry.body);
+        self.ready_bytes += u64::from(job.entry.body);
+        self.ready.insert((job.rank, lsn.0));
+    }
+
+    /// A ready job gives way to a more urgent one.
+    pub(crate) fn hold(&mut self, lsn: Lsn) {
+        let Some(job) = self.jobs.get_mut(&lsn.0) else { return };
+        if self.ready.remove(&(job.rank, lsn.0)) {
+            job.is_held = true;
+            self.held += 1;
+            self.ready_bytes -= u64::from(job.entry.body);
+            self.aside_bytes += u64::from(job.entry.body);
+        }
+    }
+
+    /// Has every tied job come in anew. Returns whether there are any.
+    pub(crate) fn begin_ties(&mut self) -> bool {
+        self.changes.clear();
+        for (lsn, job) in &self.jobs {
+            if job.ties.is_some() {
+                self.changes.push(Change::Came(Lsn(*lsn)));
+            }
+        }
+        for (lsn, job) in &self.jobs {
+            if job.is_held {
+                self.changes.push(Change::Wants(Lsn(*lsn)));
+            }
+        }
+        !self.changes.is_empty()
     }
 
     /// The place of the next one to be buried.
@@ -269,12 +379,21 @@ impl Loose {
         self.next_burial = self.next_burial.max(next);
     }
 
-    /// Takes a job out of the order it stands in; it is still of the queue. Returns whether it was
-    /// ready.
-    fn unlist(&mut self, lsn: u64) -> bool {
-        let Some(job) = self.jobs.get(&lsn) else { return false };
+    /// Takes a job out of the order it stands in; it is still of the queue.
+    fn unlist(&mut self, lsn: u64) {
+        let Some(job) = self.jobs.get_mut(&lsn) else { return };
+        let body = u64::from(job.entry.body);
         match job.state() {
-            JobState::Ready => return self.ready.remove(&(job.rank, lsn)),
+            JobState::Claimed => return,
+            JobState::Ready => {
+                self.ready.remove(&(job.rank, lsn));
+                self.ready_bytes -= body;
+                return;
+            }
+            JobState::Delayed if job.is_held => {
+                job.is_held = false;
+                self.held -= 1;
+            }
             JobState::Delayed => {
                 self.delayed.remove(&(job.due, lsn));
             }
@@ -283,43 +402,49 @@ impl Loose {
                     self.buried.remove(&order);
                 }
             }
-            JobState::Claimed => {}
         }
-        false
+        self.aside_bytes -= body;
     }
 
-    /// Hands a job out. Returns its entry and whether it was ready.
-    pub(crate) fn hand_out(&mut self, lsn: Lsn) -> Option<(Entry, bool)> {
-        let was_ready = self.unlist(lsn.0);
+    /// Hands a job out.
+    pub(crate) fn hand_out(&mut self, lsn: Lsn) -> Option<Entry> {
+        self.unlist(lsn.0);
         let job = self.jobs.get_mut(&lsn.0)?;
         job.is_out = true;
-        Some((job.entry.clone(), was_ready))
+        Some(job.entry.clone())
     }
 
-    /// A job that was handed out is ready again, in its place, with this many returns. Returns
-    /// its body's bytes. A buried or delayed one that was claimed by its id lies there no longer.
-    pub(crate) fn give_back(&mut self, lsn: Lsn, returns: u32) -> Option<u32> {
-        self.unlist(lsn.0);
-        let mut job = self.jobs.remove(&lsn.0)?;
+    /// A job that was handed out is ready again, in its place, with this many returns. A buried or
+    /// delayed one that was claimed by its id lies there no longer.
+    pub(crate) fn give_back(&mut self, lsn: Lsn, returns: u32) {
+        let Some(mut job) = self.lift(lsn) else { return };
         job.entry.returns = returns;
         (job.burial, job.due) = (None, 0);
-        self.insert(job)
+        self.insert(job);
     }
 
-    /// Removes a job for good. Returns it and whether it was ready.
-    pub(crate) fn remove(&mut self, lsn: Lsn) -> Option<(Job, bool)> {
-        let was_ready = self.unlist(lsn.0);
-        self.jobs.remove(&lsn.0).map(|job| (job, was_ready))
+    /// Takes a job away that will stand elsewhere.
+    pub(crate) fn lift(&mut self, lsn: Lsn) -> Option<Job> {
+        self.unlist(lsn.0);
+        self.jobs.remove(&lsn.0)
     }
 
-    /// Makes the next delayed job ready if its time has come by `now`. Returns its body's bytes.
-    pub(crate) fn ripen(&mut self, now: u64) -> Option<u32> {
-        let (due, lsn) = self.delayed.first().copied().filter(|(due, _)| *due <= now)?;
-        self.delayed.remove(&(due, lsn));
-        let job = self.jobs.get_mut(&lsn)?;
-        job.is_waiting = false;
-        self.ready.insert((job.rank, lsn));
-        Some(job.entry.body)
+    /// Removes a job for good.
+    pub(crate) fn remove(&mut self, lsn: Lsn) -> Option<Entry> {
+        let job = self.lift(lsn)?;
+        if let Some(ties) = job.ties {
+            self.changes.push(Change::Gone(lsn, ties));
+        }
+        Some(job.entry)
+    }
+
+    /// Takes the next delayed job whose time has come by `now` out of the delayed ones.
+    pub(crate) fn ripen(&mut self, now: u64) -> Option<()> {
+        let (_, lsn) = self.delayed.first().copied().filter(|(due, _)| *due <= now)?;
+        self.unlist(lsn);
+        self.jobs.get_mut(&lsn)?.is_waiting = false;
+        self.list(lsn);
+        Some(())
     }
 }
 
@@ -367,17 +492,19 @@ mod tests {
             loose.hand_out(Lsn(lsn));
         }
         assert_eq!(order, [30, 10, 20, 5]);
-        assert_eq!(loose.give_back(Lsn(20), 1), Some(1));
+        loose.give_back(Lsn(20), 1);
         assert_eq!(loose.first_ready(), Some((5, 20)));
     }
 
     #[test]
     fn a_delayed_job_is_ready_when_its_time_has_come() {
         let mut loose = Loose::default();
-        assert_eq!(loose.insert(job(1, 0, 500)), None);
+        loose.insert(job(1, 0, 500));
         assert_eq!(loose.ripen(499), None);
         assert_eq!(loose.next_due(), Some(500));
-        assert_eq!(loose.ripen(500), Some(1));
+        assert_eq!(loose.sums().aside_bytes, 1);
+        assert_eq!(loose.ripen(500), Some(()));
         assert_eq!(loose.counts(), (1, 0, 0));
+        assert_eq!((loose.sums().ready_bytes, loose.sums().aside_bytes), (1, 0));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Binding, ExchangeSpec, Lsn, QueueId, QueueSpec, VhostId};
+use model::{Binding, ExchangeSpec, Lsn, QueueId, QueueSpec, Ties, VhostId};
 
 use crate::dead_letter::Reason;
 use crate::delayed::{Delayed, Held};
@@ -20,6 +20,7 @@ use crate::permission::Rights;
 use crate::queue::Queue;
 use crate::record::{self, Head, JobHead, Promote, Run};
 use crate::routing::{Cascade, Removed};
+use crate::ties::Keep;
 use crate::usage::Grains;
 use crate::user::User;
 use crate::vhost::Vhost;
@@ -93,6 +94,8 @@ pub(crate) struct Arrival {
     pub priority: u8,
     /// It was put as a job.
     pub job: Option<JobHead>,
+    /// What else holds it then.
+    pub ties: Option<Box<Ties>>,
     /// Bytes of the body.
     pub body: u32,
     /// Bytes of the record before the body.
@@ -109,6 +112,7 @@ impl Arrival {
             ttl: head.ttl,
             priority: head.priority,
             job: head.job,
+            ties: head.ties(),
             body,
             head: length32(record_bytes) - body,
         }
@@ -183,7 +187,10 @@ impl State {
         queue.total += 1;
         match arrival.job {
             None => queue.push(arrival.priority, entry),
-            Some(job) => queue.push_job(job.rank, (due, job.delay_s), entry),
+            Some(job) => {
+                let ties = arrival.ties.clone();
+                queue.push_job(job.rank, (due, job.delay_s), (entry, ties));
+            }
         }
         if !std::mem::replace(&mut queue.is_woken, true) {
             self.woken.push(id);
@@ -217,6 +224,7 @@ impl State {
             ttl: promote.ttl,
             priority: promote.priority,
             job: None,
+            ties: None,
             body: held.body,
             head: held.head,
         };
@@ -263,7 +271,7 @@ impl State {
         let queue = self.queues.get_mut(&shift.queue)?;
         let rank = queue.rank(shift.level);
         let mut job = if let Some(lsn) = loose::position(shift.seq) {
-            queue.take_loose(lsn)?
+            queue.lift(lsn)?
         } else {
             let taken = queue.take_for_good(shift.level, shift.seq);
             loose::Job::new(held.or(taken)?, rank, 0, 0)
@@ -432,7 +440,8 @@ impl State {
             | record::CONDEMN
             | record::PROMOTE
             | record::SHIFT
-            | record::WORK_DONE => self.replay_message(lsn, kind, payload),
+            | record::WORK_DONE
+            | record::KEY_KEPT => self.replay_message(lsn, kind, payload),
             record::QUEUE_DECLARED
             | record::QUEUE_DELETED
             | record::EXCHANGE_DECLARED
@@ -456,6 +465,12 @@ impl State {
                 // Its queue may be gone, and it with it.
                 let shift = Shift::read(payload)?;
                 self.shift(&shift, None, lsn);
+            }
+            record::KEY_KEPT => {
+                let keep = Keep::read(payload)?;
+                if let Some(queue) = self.queues.get_mut(&keep.queue) {
+                    queue.keys.get_or_insert_default().keep(&keep);
+                }
             }
             record::WORK_DONE => self.done.note(&Done::read(payload)?),
             record::RETURN => self.give_back(&record::read_runs(payload)?),

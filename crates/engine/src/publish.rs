@@ -303,6 +303,7 @@ pub(crate) fn head_of<'a>(
         ttl: publish.options.expiration_ms,
         due: plan.due,
         job: None,
+        ties: &[],
         targets: &[],
         extra_keys: &[],
         message: MessageRef {

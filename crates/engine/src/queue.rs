@@ -12,6 +12,7 @@ use model::{JobState, Lsn, QueueId, QueueKind, QueueSpec, RANK, SessionId, Vhost
 use crate::channel::{ConsumerKey, Sessions};
 use crate::fifo::{Entry, Fifo, NEVER, Taken};
 use crate::loose::{self, Loose};
+use crate::ties::Keys;
 
 /// Default delivery limit of quorum queues whose dead letters go somewhere.
 /// Source: `RabbitMQ` 4.0 quorum queues, "Position and poison message handling".
@@ -30,6 +31,8 @@ pub(crate) struct Queue {
     levels: Vec<Level>,
     /// Jobs that stand outside the lines.
     loose: Option<Box<Loose>>,
+    /// Idempotency keys of its jobs.
+    pub keys: Option<Box<Keys>>,
     /// Messages that ever came in.
     pub total: u64,
     // Volatile.
@@ -62,6 +65,8 @@ pub(crate) struct Queue {
     pub used_at: u64,
     /// When its timer is set to go off; [`NEVER`] when it is not set.
     pub timer: u64,
+    /// When its timer last went off.
+    pub rung_at: u64,
     /// A message that expires is or was in it since it was last empty.
     pub may_expire: bool,
     /// It is in the list of queues to look after at the end of the turn.
@@ -98,6 +103,7 @@ impl Queue {
             spec,
             levels: Vec::new(),
             loose: None,
+            keys: None,
             total: 0,
             changed: Lsn::ZERO,
             promoted: Lsn::ZERO,
@@ -113,6 +119,7 @@ impl Queue {
             consumers: None,
             used_at: 0,
             timer: NEVER,
+            rung_at: 0,
             may_expire: false,
             is_woken: false,
         }
@@ -189,11 +196,7 @@ impl Queue {
     pub(crate) fn put_back(&mut self, level: u8, seq: u64, entry: Entry) {
         self.may_expire |= entry.expires != NEVER;
         if let Some(lsn) = loose::position(seq) {
-            let back = self.loose.as_mut().and_then(|loose| loose.give_back(lsn, entry.returns));
-            if let Some(body) = back {
-                self.ready += 1;
-                self.ready_bytes += u64::from(body);
-            }
+            self.with_loose(|loose| loose.give_back(lsn, entry.returns));
             return;
         }
         self.ready += 1;
@@ -206,22 +209,20 @@ impl Queue {
     /// Takes one particular message, to be put back perhaps.
     pub(crate) fn take(&mut self, level: u8, seq: u64) -> Option<Entry> {
         if let Some(lsn) = loose::position(seq) {
-            let (entry, was_ready) = self.loose.as_mut()?.hand_out(lsn)?;
-            self.uncount(&entry, was_ready);
-            return Some(entry);
+            return self.with_loose(|loose| loose.hand_out(lsn))?;
         }
         let entry = self.existing(level)?.take(seq)?;
-        self.uncount(&entry, true);
+        self.uncount(&entry);
         Some(entry)
     }
 
     /// Takes one particular message for good.
     pub(crate) fn take_for_good(&mut self, level: u8, seq: u64) -> Option<Entry> {
         if let Some(lsn) = loose::position(seq) {
-            return self.take_loose(lsn).map(|job| job.entry);
+            return self.with_loose(|loose| loose.remove(lsn))?;
         }
         let entry = self.existing(level)?.take_for_good(seq)?;
-        self.uncount(&entry, true);
+        self.uncount(&entry);
         Some(entry)
     }
 
@@ -262,7 +263,9 @@ impl Queue {
     pub(crate) fn next_time(&self) -> u64 {
         let due = self.loose.as_ref().and_then(|loose| loose.next_due()).unwrap_or(NEVER);
         let pause = if self.pause.0 > 0 { self.pause.0 } else { NEVER };
-        self.head_expires().min(self.unused_until()).min(due).min(pause)
+        let keys = self.keys.as_ref().map_or(0, |keys| keys.last_kept());
+        let keys = if keys > self.rung_at { keys } else { NEVER };
+        self.head_expires().min(self.unused_until()).min(due).min(pause).min(keys)
     }
 
     /// When it deletes itself if nobody uses it until then.

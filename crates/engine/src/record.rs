@@ -12,6 +12,7 @@
 //! | 5 | promote | see [`Promote`] |
 //! | 6 | shift | see [`crate::loose::Shift`] |
 //! | 7 | work done | see [`crate::work::Done`] |
+//! | 8 | key kept | see [`crate::ties::Keep`] |
 //! | 16 | queue declared | `QueueId` u32, `VhostId` u16, name, spec ([`put_queue_spec`]) |
 //! | 17 | queue deleted | `QueueId` u32 |
 //! | 18 | exchange declared | `VhostId` u16, name, spec ([`put_exchange_spec`]) |
@@ -32,9 +33,10 @@
 mod spec;
 
 use bytes::Bytes;
-use model::{Log, Lsn, MessageRef, Permission, QueueId, Record, VhostId};
+use model::{Log, Lsn, MessageRef, Permission, QueueId, Record, Ties, VhostId};
 
 use crate::fifo::{put_varint, take_varint};
+use crate::ties::take_ties;
 pub(crate) use spec::{
     put_binding, put_exchange_spec, put_queue_spec, take_binding, take_exchange_spec,
     take_queue_spec,
@@ -47,6 +49,7 @@ pub(crate) const CONDEMN: u8 = 4;
 pub(crate) const PROMOTE: u8 = 5;
 pub(crate) const SHIFT: u8 = 6;
 pub(crate) const WORK_DONE: u8 = 7;
+pub(crate) const KEY_KEPT: u8 = 8;
 pub(crate) const QUEUE_DECLARED: u8 = 16;
 pub(crate) const QUEUE_DELETED: u8 = 17;
 pub(crate) const EXCHANGE_DECLARED: u8 = 18;
@@ -69,6 +72,7 @@ const HAS_TTL: u8 = 1;
 const HAS_DUE: u8 = 2;
 const HAS_KEYS: u8 = 4;
 const HAS_JOB: u8 = 8;
+const HAS_TIES: u8 = 16;
 /// Bytes of a message's head that are always there.
 const FIXED: usize = 24;
 
@@ -76,7 +80,7 @@ const FIXED: usize = 24;
 ///
 /// | offset | size | type | meaning |
 /// |---|---|---|---|
-/// | 0 | 1 | u8 | bit 0 time to live follows, bit 1 due time, bit 2 extra keys, bit 3 job |
+/// | 0 | 1 | u8 | bit 0 time to live follows, bit 1 due time, bit 2 extra keys, bit 3 job, bit 4 ties |
 /// | 1 | 1 | u8 | priority |
 /// | 2 | 2 | u16 | `VhostId` |
 /// | 4 | 1 | u8 | length of the exchange name |
@@ -88,6 +92,7 @@ const FIXED: usize = 24;
 /// | 24 | 8 if bit 0 | u64 | time to live in ms |
 /// | .. | 8 if bit 1 | u64 | due time of a delayed message, ms since 1970 |
 /// | .. | 12 if bit 3 | 3 u32 | rank, seconds that a claim lasts, delay in seconds |
+/// | .. | 4 + n if bit 4 | u32, bytes | what it is tied to, see [`crate::ties::put_ties`] |
 /// | .. | 4 each | u32 | `QueueId` of the durable targets |
 /// | .. | 4 + n if bit 2 | u32, bytes | extra routing keys, each a length byte and the key |
 /// | .. | | bytes | exchange, routing key, property list, body (to the end) |
@@ -100,6 +105,8 @@ pub(crate) struct Head<'a> {
     pub due: Option<u64>,
     /// It was put as a job.
     pub job: Option<JobHead>,
+    /// As [`crate::ties::put_ties`] writes it; empty for none.
+    pub ties: &'a [u8],
     /// Four bytes each.
     pub targets: &'a [u8],
     /// Length byte and key, repeated.
@@ -136,6 +143,11 @@ impl<'a> Head<'a> {
             let lease_s = take_u32(&mut rest)?;
             job = Some(JobHead { rank, lease_s, delay_s: take_u32(&mut rest)? });
         }
+        let mut ties = &[][..];
+        if flags & HAS_TIES != 0 {
+            let length = take_u32(&mut rest)? as usize;
+            ties = take_slice(&mut rest, length)?;
+        }
         let targets = u32::from_le_bytes([t0, t1, t2, t3]) as usize;
         let targets = take_slice(&mut rest, targets.checked_mul(4)?)?;
         let mut extra_keys = &[][..];
@@ -151,7 +163,7 @@ impl<'a> Head<'a> {
         };
         let vhost = VhostId(u16::from_le_bytes([v0, v1]));
         let at = u64::from_le_bytes(at);
-        Some(Self { vhost, priority, at, ttl, due, job, targets, extra_keys, message })
+        Some(Self { vhost, priority, at, ttl, due, job, ties, targets, extra_keys, message })
     }
 
     /// Starts a record in `out`: everything before the exchange name. `targets` and `extra_keys`
@@ -162,6 +174,7 @@ impl<'a> Head<'a> {
         flags |= if self.due.is_some() { HAS_DUE } else { 0 };
         flags |= if extra_keys.is_empty() { 0 } else { HAS_KEYS };
         flags |= if self.job.is_some() { HAS_JOB } else { 0 };
+        flags |= if self.ties.is_empty() { 0 } else { HAS_TIES };
         out.clear();
         out.extend_from_slice(&[flags, self.priority]);
         out.extend_from_slice(&self.vhost.0.to_le_bytes());
@@ -178,6 +191,10 @@ impl<'a> Head<'a> {
                 out.extend_from_slice(&number.to_le_bytes());
             }
         }
+        if !self.ties.is_empty() {
+            out.extend_from_slice(&length32(self.ties.len()).to_le_bytes());
+            out.extend_from_slice(self.ties);
+        }
         for target in targets {
             out.extend_from_slice(&target.0.to_le_bytes());
         }
@@ -189,6 +206,12 @@ impl<'a> Head<'a> {
                 out.extend_from_slice(key);
             }
         }
+    }
+
+    /// What it is tied to, if anything.
+    pub(crate) fn ties(&self) -> Option<Box<Ties>> {
+        let mut rest = self.ties;
+        if rest.is_empty() { None } else { take_ties(&mut rest).map(Box::new) }
     }
 
     /// The target queues.

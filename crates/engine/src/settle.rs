@@ -128,7 +128,12 @@ impl Engine {
             Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
         let mut entry = slot.entry();
         match end {
-            End::Ack => loss.settle(queue, &mut self.state.holdings, (place, &entry)),
+            End::Ack => {
+                loss.settle(queue, &mut self.state.holdings, (place, &entry));
+                if queue.has_changes() {
+                    self.state.wake(slot.queue);
+                }
+            }
             End::Drop => {
                 loss.end(queue, &mut self.state.holdings, (place, entry), Reason::Rejected);
             }

@@ -32,6 +32,7 @@ use crate::loose::{self, Job, Loose, Tally};
 use crate::perform::State;
 use crate::queue::Queue;
 use crate::record;
+use crate::ties::put_ties;
 
 const MAGIC: &[u8; 4] = b"PTGS";
 const VERSION: u16 = 3;
@@ -266,8 +267,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// After the spec: messages that ever came in; the place of the next burial; count of jobs
-    /// outside the lines, each as [`put_job`] says; count of lines, each: level u8, rank, line.
+    /// After the spec: messages that ever came in; the place of the next burial; count of kept
+    /// keys, each: key, until, job; count of jobs outside the lines, each as [`put_job`] says; count of lines, each: level u8, rank, line.
     ///
     /// A line is stored as: next seq, cursor seq; count of runs of entries that are gone, each:
     /// first seq, count; count of chunks, each: entries u16, first seq, length, bytes; count of
@@ -281,6 +282,12 @@ impl Writer {
         record::put_queue_spec(out, &queue.spec);
         put_varint(out, queue.total);
         put_varint(out, queue.next_burial());
+        put_varint(out, queue.keys.as_ref().map_or(0, |keys| keys.all_kept().len()) as u64);
+        for (key, until, lsn) in queue.keys.iter().flat_map(|keys| keys.all_kept()) {
+            record::put_text(out, key);
+            put_varint(out, until);
+            put_varint(out, lsn.0);
+        }
         put_varint(out, queue.loose().map_or(0, |loose| loose.all().len()) as u64);
         for job in queue.loose().into_iter().flat_map(Loose::all) {
             put_job(out, job);
@@ -308,7 +315,8 @@ fn put_entries(out: &mut Vec<u8>, entries: &[(u64, Entry)]) {
     }
 }
 
-/// Entry; rank, due, delay; burial plus one (0 when not buried); timeouts, releases, buries, kicks.
+/// Entry; rank, due, delay; burial plus one (0 when not buried); timeouts, releases, buries, kicks;
+/// u8 1 when ties follow.
 fn put_job(out: &mut Vec<u8>, job: &Job) {
     put_entry(out, &job.entry);
     let Tally { timeouts, releases, buries, kicks } = job.tally;
@@ -318,6 +326,10 @@ fn put_job(out: &mut Vec<u8>, job: &Job) {
     }
     for number in [timeouts, releases, buries, kicks] {
         put_varint(out, u64::from(number));
+    }
+    out.push(u8::from(job.ties.is_some()));
+    if let Some(ties) = &job.ties {
+        put_ties(out, ties);
     }
 }
 

@@ -14,6 +14,7 @@ mod refusals;
 mod reply_to;
 mod rights;
 mod road;
+mod tied_jobs;
 mod timing;
 
 use std::collections::BTreeMap;

@@ -56,6 +56,7 @@ impl Engine {
         for id in due {
             let Some(queue) = self.state.queues.get_mut(&id) else { continue };
             queue.timer = NEVER;
+            queue.rung_at = turn.now();
             if queue.unused_until() <= turn.now() {
                 self.remove_queue(turn, id);
             } else {

@@ -90,6 +90,7 @@ impl Engine {
         for mut queue in self.state.delete_vhost(id) {
             queue.changed = gate;
             self.timers.forget(&queue);
+            self.forget_ties(&queue);
             self.cancel_all(turn, &queue);
         }
         for session in self.sessions.iter().filter(|session| session.vhost == Some(id)) {

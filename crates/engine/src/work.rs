@@ -30,6 +30,7 @@ use crate::map::Map;
 use crate::perform::State;
 use crate::queue::Head;
 use crate::record::{self, JobHead};
+use crate::ties::put_ties;
 
 /// The queue that stays although nobody needs it: clients expect it to be there.
 /// Source: beanstalkd protocol 1.13, "the default tube".
@@ -264,6 +265,13 @@ impl Engine {
         let id = self.make_job_queue(turn, asker, &job.queue)?;
         self.claims(turn, asker)?.has_put = true;
         let Some(queue) = self.state.queues.get(&id) else { return Err(Refusal::NotOpen) };
+        if let Some(key) = job.ties.as_ref().and_then(|ties| ties.idempotency.as_ref())
+            && let Some(first) = queue.keys.as_ref().and_then(|keys| keys.holder(key, turn.now()))
+        {
+            let gate = turn.log.next_lsn();
+            turn.reply(asker, gate, Reply::Enqueued { job: first });
+            return Ok(());
+        }
         let is_full = queue.spec.options.overflow != Overflow::DropHead
             && queue.is_over(1, job.body.len() as u64);
         if is_full {
@@ -272,8 +280,13 @@ impl Engine {
             return Ok(());
         }
         let vhost = queue.vhost;
+        let mut ties = Vec::new();
+        if let Some(job_ties) = &job.ties {
+            put_ties(&mut ties, job_ties);
+        }
+        let head = record::Head { ties: &ties, ..job_head(vhost, turn.now(), job) };
         let lsn = turn.log.next_lsn();
-        self.store(turn, &job_head(vhost, turn.now(), job), (&[id], &[]), false);
+        self.store(turn, &head, (&[id], &[]), false);
         let gate = turn.log.next_lsn();
         turn.reply(asker, gate, Reply::Enqueued { job: JobId::from(lsn) });
         Ok(())
@@ -414,14 +427,14 @@ impl Engine {
     /// A queue that a door made is not needed any more.
     pub(crate) fn drop_vacant<L: Log>(&mut self, turn: &mut Turn<'_, L>, id: QueueId) {
         let queue = self.state.queues.get(&id);
-        if queue.is_some_and(|queue| queue.is_vacant() && queue.name != DEFAULT_QUEUE) {
+        if queue.is_some_and(|queue| queue.is_vacant(turn.now()) && queue.name != DEFAULT_QUEUE) {
             self.remove_queue(turn, id);
         }
     }
 
     /// A queue that a door made for jobs and that holds none, whoever needs it.
-    pub(crate) fn wake_vacant(&mut self) {
-        let vacant = self.state.queues.values().filter(|queue| queue.is_vacant());
+    pub(crate) fn wake_vacant(&mut self, now: u64) {
+        let vacant = self.state.queues.values().filter(|queue| queue.is_vacant(now));
         let mut vacant: Vec<QueueId> = vacant.map(|queue| queue.id).collect();
         vacant.sort_unstable();
         for id in vacant {

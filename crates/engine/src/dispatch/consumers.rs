@@ -101,7 +101,7 @@ impl Engine {
         }
         queue.consumers = None;
         queue.used_at = turn.now();
-        let is_vacant = queue.is_vacant();
+        let is_vacant = queue.is_vacant(turn.now());
         if queue.spec.is_auto_delete {
             self.remove_queue(turn, id);
         } else {

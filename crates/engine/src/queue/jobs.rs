@@ -1,17 +1,24 @@
 //! A queue as a place for jobs: lines by rank, and the jobs that stand outside them. What is asked
 //! about jobs is `work.rs`; order among those outside is `loose.rs`.
 
-use model::{JobState, Lsn, QueueKind, RANK};
+use model::{JobState, Lsn, QueueKind, RANK, Ties};
 
 use super::{Head, Queue};
 use crate::fifo::{Entry, NEVER, Taken};
 use crate::loose::{self, Job, Loose, URGENT_BELOW};
+use crate::ties::Change;
 
 impl Queue {
     /// Adds a new job: to the line of its rank, or outside the lines when it has to wait or has no
     /// line.
-    pub(crate) fn push_job(&mut self, rank: u32, (due, delay_s): (u64, u32), entry: Entry) {
+    pub(crate) fn push_job(
+        &mut self,
+        rank: u32,
+        (due, delay_s): (u64, u32),
+        (entry, ties): (Entry, Option<Box<Ties>>),
+    ) {
         if due == 0
+            && ties.is_none()
             && let Some(level) = self.job_level(rank)
         {
             self.may_expire = entry.expires != NEVER || (self.may_expire && self.ready > 0);
@@ -22,19 +29,56 @@ impl Queue {
             }
             return;
         }
-        self.put_loose(Job::new(entry, rank, due, delay_s));
+        self.may_expire |= entry.expires != NEVER;
+        self.loose.get_or_insert_default();
+        let mut job = Job::new(entry, rank, due, delay_s);
+        job.ties = ties;
+        self.with_loose(|loose| loose.take_in(job));
     }
 
     /// Puts a job outside the lines.
     pub(crate) fn put_loose(&mut self, job: Job) {
         self.may_expire |= job.entry.expires != NEVER;
-        let body = u64::from(job.entry.body);
-        if self.loose.get_or_insert_default().insert(job).is_some() {
-            self.ready += 1;
-            self.ready_bytes += body;
-        } else {
-            self.aside_bytes += body;
-        }
+        self.loose.get_or_insert_default();
+        self.with_loose(|loose| loose.insert(job));
+    }
+
+    /// Does something with the jobs outside the lines, and counts what that changes. `None` when
+    /// there are none.
+    pub(super) fn with_loose<T>(&mut self, act: impl FnOnce(&mut Loose) -> T) -> Option<T> {
+        let loose = self.loose.as_mut()?;
+        let before = loose.sums();
+        let outcome = act(loose);
+        let after = loose.sums();
+        self.ready = self.ready - before.ready + after.ready;
+        self.ready_bytes = self.ready_bytes - before.ready_bytes + after.ready_bytes;
+        self.aside_bytes = after.aside_bytes;
+        Some(outcome)
+    }
+
+    /// What happened to tied jobs since the last call.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        self.loose.as_mut().map(|loose| loose.take_changes()).unwrap_or_default()
+    }
+
+    /// Whether something happened to tied jobs that is to be followed up.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.loose.as_ref().is_some_and(|loose| loose.has_changes())
+    }
+
+    /// Nothing holds a job any more.
+    pub(crate) fn admit(&mut self, lsn: Lsn) {
+        self.with_loose(|loose| loose.admit(lsn));
+    }
+
+    /// A ready job gives way to a more urgent one.
+    pub(crate) fn hold(&mut self, lsn: Lsn) {
+        self.with_loose(|loose| loose.hold(lsn));
+    }
+
+    /// Has every tied job come in anew. Returns whether there are any.
+    pub(crate) fn begin_ties(&mut self) -> bool {
+        self.loose.as_mut().is_some_and(|loose| loose.begin_ties())
     }
 
     /// Jobs outside the lines.
@@ -56,12 +100,11 @@ impl Queue {
 
     /// Makes the delayed jobs ready whose time has come.
     pub(crate) fn ripen(&mut self, now: u64) {
-        while let Some(body) = self.loose.as_mut().and_then(|loose| loose.ripen(now)) {
-            self.ready += 1;
-            self.ready_bytes += u64::from(body);
-            self.aside_bytes -= u64::from(body);
-            self.may_expire = true;
+        if self.loose.as_ref().and_then(|loose| loose.next_due()).is_none_or(|due| due > now) {
+            return;
         }
+        self.may_expire = true;
+        self.with_loose(|loose| while loose.ripen(now).is_some() {});
     }
 
     /// Whether nothing may be handed out now.
@@ -92,8 +135,7 @@ impl Queue {
 
     /// Hands out a job that stands outside the lines, whatever its state.
     pub(crate) fn pop_loose(&mut self, lsn: Lsn) -> Option<Head> {
-        let (entry, was_ready) = self.loose.as_mut()?.hand_out(lsn)?;
-        self.uncount(&entry, was_ready);
+        let entry = self.with_loose(|loose| loose.hand_out(lsn))??;
         let is_redelivered = entry.returns > 0;
         let taken = Taken { seq: loose::number(lsn), is_redelivered, entry };
         Some(Head { level: 0, taken })
@@ -102,18 +144,14 @@ impl Queue {
     /// Hands out a ready message by its number in a line; the others stay where they are.
     pub(crate) fn pick(&mut self, level: u8, seq: u64) -> Option<Head> {
         let entry = self.existing(level)?.remove(seq)?;
-        self.uncount(&entry, true);
+        self.uncount(&entry);
         let is_redelivered = entry.returns > 0;
         Some(Head { level, taken: Taken { seq, is_redelivered, entry } })
     }
 
-    pub(super) fn uncount(&mut self, entry: &Entry, was_ready: bool) {
-        if was_ready {
-            self.ready -= 1;
-            self.ready_bytes -= u64::from(entry.body);
-        } else {
-            self.aside_bytes -= u64::from(entry.body);
-        }
+    pub(super) fn uncount(&mut self, entry: &Entry) {
+        self.ready -= 1;
+        self.ready_bytes -= u64::from(entry.body);
     }
 
     /// Where a message that nobody has stands: level, number and its state.
@@ -130,23 +168,15 @@ impl Queue {
         self.levels.iter().find(|other| other.number == level)?.line.get(seq)
     }
 
-    /// Removes a job from outside the lines.
-    pub(crate) fn take_loose(&mut self, lsn: Lsn) -> Option<Job> {
-        let is_out = self.loose.as_ref()?.get(lsn)?.is_out;
-        let (job, was_ready) = self.loose.as_mut()?.remove(lsn)?;
-        if !is_out {
-            self.uncount(&job.entry, was_ready);
-        }
-        Some(job)
+    /// Takes a job away that will stand elsewhere outside the lines.
+    pub(crate) fn lift(&mut self, lsn: Lsn) -> Option<Job> {
+        self.with_loose(|loose| loose.lift(lsn))?
     }
 
     /// A message that was taken is done with: nothing is left of it in the queue.
     pub(crate) fn done(&mut self, seq: u64) {
-        if let Some(lsn) = loose::position(seq)
-            && let Some(loose) = &mut self.loose
-        {
-            debug_assert!(loose.get(lsn).is_none_or(|job| job.is_out), "only a taken job is done");
-            loose.remove(lsn);
+        if let Some(lsn) = loose::position(seq) {
+            self.with_loose(|loose| loose.remove(lsn));
         }
     }
 
@@ -164,8 +194,9 @@ impl Queue {
     }
 
     /// A queue that a door made for its jobs, that is empty and that nobody needs.
-    pub(crate) fn is_vacant(&self) -> bool {
+    pub(crate) fn is_vacant(&self, now: u64) -> bool {
         self.spec.options.kind == QueueKind::Jobs
+            && self.keys.as_ref().is_none_or(|keys| !keys.is_kept(now))
             && self.users == 0
             && self.consumers.is_none()
             && self.ready + self.unsettled + self.aside() == 0

@@ -13,6 +13,7 @@ use crate::loose::{Job, Tally};
 use crate::perform::{State, take_row};
 use crate::queue::rank_of;
 use crate::record;
+use crate::ties::take_ties;
 use crate::user::User;
 use crate::work::Done;
 
@@ -144,6 +145,11 @@ fn read_jobs(rest: &mut &[u8], state: &mut State, id: QueueId) -> Option<()> {
     let total = take_varint(rest)?;
     let next_burial = take_varint(rest)?;
     for _ in 0..take_varint(rest)? {
+        let key = record::take_text(rest)?;
+        let (until, lsn) = (take_varint(rest)?, Lsn(take_varint(rest)?));
+        state.queues.get_mut(&id)?.keys.get_or_insert_default().put_kept(key, until, lsn);
+    }
+    for _ in 0..take_varint(rest)? {
         let job = take_job(rest)?;
         state.holdings.grains.add(job.entry.stored.lsn()?, job.entry.record_bytes());
         state.queues.get_mut(&id)?.put_loose(job);
@@ -165,6 +171,9 @@ fn take_job(rest: &mut &[u8]) -> Option<Job> {
         buries: take_number(rest)?,
         kicks: take_number(rest)?,
     };
+    if record::take_u8(rest)? != 0 {
+        job.ties = Some(Box::new(take_ties(rest)?));
+    }
     Some(job)
 }
 

@@ -4,7 +4,7 @@
 //! kind or version and a new fixture beside these: `v1.txt` is from before there were permissions,
 //! `v2.txt` has them, `v3.txt` has jobs.
 
-use model::{Enqueue, JobVerb};
+use model::{Enqueue, JobVerb, Ties};
 
 use super::jobs::Claimed;
 use super::*;
@@ -140,6 +140,21 @@ fn story_with_jobs() -> World {
     }
     let job = jobs::new_job("kept", 1, "another");
     world.done(ALICE, Request::Enqueue(job));
+    let ties = Ties {
+        idempotency: Some("key".into()),
+        idempotency_s: 100,
+        group: Some("group".into()),
+        after_group: Some("others".into()),
+        concurrency: Some(("lane".into(), 2)),
+    };
+    for verb in [JobVerb::Delete, JobVerb::Look] {
+        let job = jobs::new_job("jobs", 1, "tied");
+        let ties = Some(Box::new(Ties { idempotency_s: 50, ..ties.clone() }));
+        let id = world.enqueue(ALICE, Enqueue { ties, ..job });
+        world.send(ALICE, 1, Request::Job(id, verb));
+    }
+    let job = jobs::new_job("kept", 1, "tied");
+    world.enqueue(ALICE, Enqueue { ties: Some(Box::new(ties)), ..job });
     world.durable("kept");
     world.tick(world.now + 10_000);
     world
@@ -190,7 +205,7 @@ fn the_bytes_are_still_the_same() {
     let mut kinds = world.tape.kinds();
     kinds.sort_unstable();
     kinds.dedup();
-    let messages = [1, 2, 3, 4, 5, 6, 7];
+    let messages = [1, 2, 3, 4, 5, 6, 7, 8];
     let definitions = [16, 17, 18, 19, 20, 21, 22, 32, 33, 35, 36, 37, 38, 39, 40];
     assert_eq!(kinds, [&messages[..], &definitions].concat(), "one of each that is written");
 }

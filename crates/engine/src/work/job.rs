@@ -120,7 +120,7 @@ impl Engine {
             let run = Run::one(found.queue, found.level, found.seq);
             let queue = self.state.queues.get_mut(&found.queue)?;
             let entry = match loose::position(found.seq) {
-                Some(lsn) => queue.take_loose(lsn)?.entry,
+                Some(_) => queue.take_for_good(found.level, found.seq)?,
                 None => queue.pick(found.level, found.seq)?.taken.entry,
             };
             queue.will_change(turn.log.next_lsn());
@@ -131,8 +131,8 @@ impl Engine {
         };
         if let Some(queue) = self.state.queues.get_mut(&queue) {
             queue.deletes += 1;
-            let (id, is_vacant) = (queue.id, queue.is_vacant());
-            if is_vacant {
+            let (id, is_vacant) = (queue.id, queue.is_vacant(turn.now()));
+            if is_vacant || queue.has_changes() {
                 self.state.wake(id);
             }
         }
