@@ -245,7 +245,7 @@ fn delivery(channel: u16) -> Delivery<'static> {
         properties: b"\x10\x00\x02",
         body: b"body",
     };
-    Delivery { channel, tag: 1, is_redelivered: false, returns: Some(1), message }
+    Delivery { channel, tag: 1, is_redelivered: false, returns: Some(1), job: None, message }
 }
 
 /// Everything that was written is frames with methods of the table in them.

@@ -37,6 +37,7 @@ impl Connection {
             (Ask::BatchClaim, _) => self.on_batch_claim(|_| false, out),
             (_, Reply::Refused(refusal)) => return self.refused(ask, &refusal, (note, out)),
             (Ask::Login, Reply::Authenticated { .. }) => self.on_authenticated(out),
+            (Ask::Login, _) => return login::refuse("login not answered".to_owned(), out),
             (Ask::Vhost, Reply::Done) => self.on_entered(out),
             (Ask::FirstWatch, Reply::Watching { .. }) => self.watched.push(b"default".to_vec()),
             (Ask::Channel | Ask::FirstUse, Reply::Done) => {}
