@@ -1,5 +1,5 @@
-//! libFuzzer's way into [`fuzz::beanstalk_connection`]. A file of its own because each target has a main
-//! function of its own; what is checked, and why, stands there.
+//! libFuzzer's way into [`fuzz::beanstalk_connection`]. A file of its own because each target has
+//! a main function of its own; what is checked, and why, stands there.
 
 #![no_main]
 
