@@ -69,7 +69,7 @@ pub struct Connection {
     reading: Reading,
     /// Requests without an answer.
     asked: usize,
-    /// The last request was [`Ask::Say`]: its note can take more.
+    /// The last request was [`Ask::Say`]: while it has no answer, its note can take more.
     is_saying: bool,
     notes: VecDeque<Vec<u8>>,
     notes_bytes: usize,
@@ -169,7 +169,6 @@ impl Connection {
     fn take_note(&mut self) -> Vec<u8> {
         let note = self.notes.pop_front().unwrap_or_default();
         self.notes_bytes = self.notes_bytes.saturating_sub(note.len());
-        self.is_saying &= !self.notes.is_empty();
         note
     }
 
