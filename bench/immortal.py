@@ -63,7 +63,7 @@ def main():
         data, ready = pathlib.Path(work, "data"), pathlib.Path(work, "ready.json")
         server = subprocess.Popen([
             options.binary, "serve", "--data-dir", data, "--amqp", "127.0.0.1:0", "--http", "off",
-            "--ready-file", ready])
+            "--beanstalk", "off", "--ready-file", ready])
         while not ready.exists():
             time.sleep(0.01)
         address = json.loads(ready.read_text())["amqp"]

@@ -197,7 +197,8 @@ def test_one_server_per_data_directory(own_server):
     server = own_server()
     second = subprocess.run(
         [BINARY, "serve", "--data-dir", str(server.data_dir), "--amqp", "127.0.0.1:0",
-         "--http", "off"], capture_output=True, text=True, timeout=20, check=False)
+         "--http", "off", "--beanstalk", "off"],
+        capture_output=True, text=True, timeout=20, check=False)
     assert second.returncode in (1, 3)
     assert second.stderr.strip()
 

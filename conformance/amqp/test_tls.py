@@ -358,7 +358,7 @@ def test_a_server_without_usable_files_does_not_start(tmp_path, authority):
         pairs = [word for setting in settings for word in ("--set", setting)]
         done = subprocess.run(
             [BINARY, "serve", "--data-dir", str(tmp_path / "data"), "--amqp", "127.0.0.1:0",
-             "--http", "off", "--amqps", "127.0.0.1:0", *pairs],
+             "--http", "off", "--beanstalk", "off", "--amqps", "127.0.0.1:0", *pairs],
             capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == 2, done.stderr
         assert all(word in done.stderr for word in words), done.stderr

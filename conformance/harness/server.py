@@ -118,6 +118,7 @@ class Potager(Server):
         self.binary = binary
         self.extra = extra
         self.http = ""
+        self.beanstalk = ""
 
     def start(self) -> None:
         """Start it; after the first start it keeps its AMQP port, so clients find it again."""
@@ -129,12 +130,14 @@ class Potager(Server):
             self.process = subprocess.Popen(
                 [str(self.binary), "serve", "--data-dir", str(self.data_dir),
                  "--amqp", f"127.0.0.1:{self.port}", "--http", "127.0.0.1:0",
+                 "--beanstalk", "127.0.0.1:0",
                  "--ready-file", str(ready), *self.extra],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
         doors = self._await_ready(ready)
         self.port = int(doors["amqp"].rsplit(":", 1)[1])
         self.http = doors.get("http", "")
+        self.beanstalk = doors.get("beanstalk", "")
 
     def _await_ready(self, ready: Path) -> dict[str, str]:
         deadline = time.monotonic() + START_LIMIT_S

@@ -21,8 +21,8 @@ pub use problem::{Place, Problem};
 pub use reload::{Changes, adopt};
 pub use resolve::{Origin, Resolution, Resolved, Sources, TextFile, resolve};
 pub use settings::{
-    Alarm, Amqp, Auth, ClientCertificates, ClientName, Durability, Guest, Http, Identity, Journal,
-    LogFormat, Logging, Settings, Tls, TlsListen, TlsMode,
+    Alarm, Amqp, Auth, Beanstalk, ClientCertificates, ClientName, Durability, Endpoint, Guest,
+    Http, Identity, Journal, LogFormat, Logging, Settings, Tls, TlsListen, TlsMode,
 };
 pub use table::{SETTINGS, Setting};
 pub use value::{Kind, Value};

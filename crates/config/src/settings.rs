@@ -2,6 +2,7 @@
 //! ranges, defaults and explanations stand in the table (`table.rs`), not here.
 
 use std::{
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
@@ -24,9 +25,11 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// The AMQP door.
     pub amqp: Amqp,
+    /// The beanstalk door.
+    pub beanstalk: Beanstalk,
     /// The HTTP door.
     pub http: Http,
-    /// Encryption of both.
+    /// Encryption of all.
     pub tls: Tls,
     /// Logins.
     pub auth: Auth,
@@ -91,6 +94,51 @@ pub enum Identity {
     Potager,
     /// `RabbitMQ` 3.13, for clients that insist.
     RabbitMq,
+}
+
+/// The beanstalk door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beanstalk {
+    /// Where it listens.
+    pub listen: Endpoint,
+    /// The same over TLS; see [`Settings::beanstalks`].
+    pub tls_listen: Option<SocketAddr>,
+    /// Largest body of a job in bytes.
+    pub job_bytes_max: u32,
+    /// Clients have to log in before anything else.
+    pub needs_login: bool,
+    /// In whose name clients act that need no login.
+    pub user: String,
+    /// The virtual host that tubes are queues of.
+    pub vhost: String,
+    /// Messages of a queue that this door makes; 0 is no limit.
+    pub queue_length_max: u64,
+    /// Bytes of the messages of a queue that this door makes; 0 is no limit.
+    pub queue_bytes_max: u64,
+    /// Claims of a job in a queue that this door makes, before it is laid aside; 0 is no limit.
+    pub deliveries_max: u32,
+}
+
+/// Where a door listens that takes connections of this machine through a file, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Closed.
+    #[default]
+    Off,
+    /// At an address.
+    At(SocketAddr),
+    /// At a socket file.
+    File(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+            Self::File(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// The HTTP door: management, metrics, health.
@@ -245,6 +293,17 @@ impl Settings {
                 frame_bytes_max: 0,
                 channels_max: 0,
             },
+            beanstalk: Beanstalk {
+                listen: Endpoint::Off,
+                tls_listen: None,
+                job_bytes_max: 0,
+                needs_login: false,
+                user: String::new(),
+                vhost: String::new(),
+                queue_length_max: 0,
+                queue_bytes_max: 0,
+                deliveries_max: 0,
+            },
             http: Http { listen: None, tls_listen: TlsListen::Off },
             tls: Tls::default(),
             auth: Auth { takes_plaintext_passwords: true },
@@ -262,6 +321,12 @@ impl Settings {
     #[must_use]
     pub fn amqps(&self) -> Option<SocketAddr> {
         self.tls_address(self.amqp.tls_listen, self.amqp.listen, AMQPS_PORT)
+    }
+
+    /// Where beanstalk over TLS listens: only where an address is given.
+    #[must_use]
+    pub fn beanstalks(&self) -> Option<SocketAddr> {
+        self.beanstalk.tls_listen.filter(|_| self.tls.mode != TlsMode::Off)
     }
 
     /// Where HTTP over TLS listens.

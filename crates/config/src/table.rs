@@ -6,7 +6,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use crate::{
     Kind, Settings, Value,
     settings::{
-        ClientCertificates, ClientName, Durability, Identity, LogFormat, TlsListen, TlsMode,
+        ClientCertificates, ClientName, Durability, Endpoint, Identity, LogFormat, TlsListen,
+        TlsMode,
     },
 };
 
@@ -147,6 +148,74 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| v.number().map(|n| s.amqp.channels_max = n),
     )
     .live(),
+    plain(
+        "beanstalk.listen",
+        Kind::ListenOrFile,
+        "127.0.0.1:11300",
+        "Address of the beanstalk door, or its socket file; port 0 picks one, off closes it.",
+        |s, v| endpoint(v).map(|at| s.beanstalk.listen = at),
+    )
+    .flag("beanstalk"),
+    plain(
+        "beanstalk.tls_listen",
+        Kind::Listen,
+        "off",
+        "Address of the beanstalk door over TLS.",
+        |s, v| listen(v, &mut s.beanstalk.tls_listen),
+    )
+    .flag("beanstalks"),
+    plain(
+        "beanstalk.job_bytes_max",
+        Kind::Bytes { min: 1, max: 32 * MIB },
+        "65535",
+        "Largest body of a job that is put; at most limits.message_bytes_max.",
+        |s, v| v.number().map(|n| s.beanstalk.job_bytes_max = n),
+    )
+    .live(),
+    plain(
+        "beanstalk.login",
+        Kind::Choice(&["off", "required"]),
+        "off",
+        "Whether beanstalk clients have to log in; off: everybody who can connect acts in the name \
+         of beanstalk.user, as with beanstalkd.",
+        |s, v| word(v).map(|word| s.beanstalk.needs_login = word == "required"),
+    ),
+    plain(
+        "beanstalk.user",
+        Kind::Name,
+        "guest",
+        "The user in whose name, and with whose permissions, clients act that need no login.",
+        |s, v| text(v).map(|name| s.beanstalk.user = name),
+    ),
+    plain(
+        "beanstalk.vhost",
+        Kind::Name,
+        "/",
+        "The virtual host whose queues are the tubes.",
+        |s, v| text(v).map(|name| s.beanstalk.vhost = name),
+    ),
+    plain(
+        "beanstalk.queue_length_max",
+        Kind::Number { min: 0, max: U32 },
+        "0",
+        "Ready jobs of a tube that this door makes; more are refused. 0 is no limit.",
+        |s, v| v.number().map(|n| s.beanstalk.queue_length_max = n),
+    ),
+    plain(
+        "beanstalk.queue_bytes_max",
+        Kind::Bytes { min: 0, max: 1 << 50 },
+        "0",
+        "Bytes of the ready jobs of a tube that this door makes; more are refused. 0 is no limit.",
+        |s, v| v.number().map(|n| s.beanstalk.queue_bytes_max = n),
+    ),
+    plain(
+        "beanstalk.deliveries_max",
+        Kind::Number { min: 0, max: U32 },
+        "0",
+        "How often a job of a tube that this door makes is reserved before it is given up. 0 is no \
+         limit.",
+        |s, v| v.number().map(|n| s.beanstalk.deliveries_max = n),
+    ),
     plain(
         "http.listen",
         Kind::Listen,
@@ -386,6 +455,19 @@ fn listen(value: &Value, field: &mut Option<SocketAddr>) -> Option<()> {
         return Some(());
     }
     None
+}
+
+fn endpoint(value: &Value) -> Option<Endpoint> {
+    match value {
+        Value::Listen(address) => Some(address.map_or(Endpoint::Off, Endpoint::At)),
+        Value::SocketFile(path) => Some(Endpoint::File(path.clone())),
+        Value::Path(_)
+        | Value::Word(_)
+        | Value::Number(_)
+        | Value::Bytes(_)
+        | Value::Flag(_)
+        | Value::Text(_) => None,
+    }
 }
 
 fn tls_listen(value: &Value, field: &mut TlsListen) -> Option<()> {

@@ -128,9 +128,9 @@ fn a_mistyped_key_is_refused_with_line_column_and_suggestion() {
 
 #[test]
 fn an_unknown_section_is_refused() {
-    let found = problems("[beanstalk]\nlisten = \"off\"\n");
+    let found = problems("[redis]\nlisten = \"off\"\n");
     assert_eq!(found.len(), 1);
-    assert!(found[0].starts_with("potager.toml:1:2: unknown section [beanstalk]; there are amqp"));
+    assert!(found[0].starts_with("potager.toml:1:2: unknown section [redis]; there are amqp"));
     assert_eq!(problems("[amqp.deep]\nx = 1\n").len(), 1);
 }
 
@@ -190,6 +190,48 @@ fn addresses() {
     assert!(Kind::Listen.read_text("[::1]:5672").is_ok());
     for text in ["", "5672", "127.0.0.1", "host.example:1", "127.0.0.1:65536", "OFF"] {
         assert!(Kind::Listen.read_text(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_beanstalk_door_listens_at_an_address_or_at_a_file() {
+    let listen = |text: &str| {
+        let found = from_file(&format!("[beanstalk]\nlisten = {text:?}\n"));
+        found.map(|resolved| resolved.settings.beanstalk.listen)
+    };
+    let default = Settings::default().beanstalk;
+    assert_eq!(default.listen, Endpoint::At("127.0.0.1:11300".parse().unwrap()));
+    assert_eq!((default.job_bytes_max, default.needs_login), (65_535, false));
+    assert_eq!((default.user.as_str(), default.vhost.as_str()), ("guest", "/"));
+    assert_eq!(listen("off"), Ok(Endpoint::Off));
+    assert_eq!(listen("localhost:7"), Ok(Endpoint::At("127.0.0.1:7".parse().unwrap())));
+    assert_eq!(listen("unix:/run/b.sock"), Ok(Endpoint::File("/run/b.sock".into())));
+    for text in ["unix:", "/run/b.sock", "11300", "auto"] {
+        assert!(listen(text).is_err(), "{text}");
+    }
+    assert_eq!(Value::SocketFile("/run/b.sock".into()).to_string(), "unix:/run/b.sock");
+    assert!(Kind::Listen.read_text("unix:/run/b.sock").is_err(), "no other door takes a file");
+}
+
+#[test]
+fn beanstalk_over_tls_wants_an_address_and_a_certificate() {
+    let flags = |mode: &str| vec![pair("tls.mode", mode), pair("beanstalk.tls_listen", "[::1]:1")];
+    let opened = |flags: Vec<_>| {
+        resolve(&Sources { flags, ..Sources::default() }).unwrap().settings.beanstalks()
+    };
+    assert_eq!(opened(flags("files")), Some("[::1]:1".parse().unwrap()));
+    assert_eq!(opened(flags("off")), None);
+    assert_eq!(opened(vec![pair("tls.mode", "auto")]), None);
+}
+
+#[test]
+fn names() {
+    let longest = "n".repeat(255);
+    for text in ["guest", "/", "a b", longest.as_str()] {
+        assert!(Kind::Name.read_text(text).is_ok(), "{text}");
+    }
+    for text in ["", "a\nb", &"n".repeat(256)] {
+        assert!(Kind::Name.read_text(text).is_err(), "{text}");
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Kind {
     Listen,
     /// As `Listen`, or `auto`.
     TlsListen,
+    /// As `Listen`, or `unix:PATH`.
+    ListenOrFile,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A whole number within bounds.
@@ -39,6 +41,8 @@ pub enum Kind {
     Flag,
     /// Log levels: `LEVEL` or `module=LEVEL`, separated by commas.
     Levels,
+    /// The name of something: 1 to 255 bytes without control characters.
+    Name,
 }
 
 /// A checked value.
@@ -46,8 +50,10 @@ pub enum Kind {
 pub enum Value {
     /// Of `Path` and `OptionalPath`; empty is none.
     Path(PathBuf),
-    /// Of `Listen` and `TlsListen`; `None` is `off`.
+    /// Of `Listen`, `TlsListen` and `ListenOrFile`; `None` is `off`.
     Listen(Option<SocketAddr>),
+    /// Of `ListenOrFile`.
+    SocketFile(PathBuf),
     /// Of `Choice`, and `auto` of `TlsListen`.
     Word(&'static str),
     /// Of `Number`.
@@ -56,12 +62,14 @@ pub enum Value {
     Bytes(u64),
     /// Of `Flag`.
     Flag(bool),
-    /// Of `Levels`.
+    /// Of `Levels` and `Name`.
     Text(String),
 }
 
 /// The address that another setting decides.
 const AUTO: &str = "auto";
+/// Begins the path of a socket file.
+const FILE: &str = "unix:";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
@@ -74,6 +82,7 @@ impl Kind {
             Self::OptionalPath => "a path, or nothing".into(),
             Self::Listen => "IP:PORT, or off".into(),
             Self::TlsListen => "IP:PORT, off, or auto".into(),
+            Self::ListenOrFile => "IP:PORT, unix:PATH, or off".into(),
             Self::Choice(words) => words.join(" or "),
             Self::Number { min, max } => format!("a whole number, {min} to {max}"),
             Self::Bytes { min, max } => {
@@ -81,6 +90,7 @@ impl Kind {
             }
             Self::Flag => "true or false".into(),
             Self::Levels => "a level, e.g. info or info,proto_amqp=debug".into(),
+            Self::Name => "a name of 1 to 255 bytes".into(),
         }
     }
 
@@ -90,11 +100,13 @@ impl Kind {
         match *self {
             Self::Path | Self::OptionalPath => "PATH",
             Self::Listen | Self::TlsListen => "ADDR|off",
+            Self::ListenOrFile => "ADDR|unix:PATH|off",
             Self::Choice(_) => "WORD",
             Self::Number { .. } => "NUMBER",
             Self::Bytes { .. } => "BYTES",
             Self::Flag => "true|false",
             Self::Levels => "LEVEL",
+            Self::Name => "NAME",
         }
     }
 
@@ -117,7 +129,8 @@ impl Kind {
             Self::Path => (!text.is_empty()).then(|| Value::Path(text.into())),
             Self::OptionalPath => Some(Value::Path(text.into())),
             Self::TlsListen if text == AUTO => Some(Value::Word(AUTO)),
-            Self::Listen | Self::TlsListen => read_listen(text),
+            Self::ListenOrFile if text.starts_with(FILE) => read_socket_file(text),
+            Self::Listen | Self::TlsListen | Self::ListenOrFile => read_listen(text),
             Self::Choice(words) => words.iter().find(|word| **word == text).map(|w| Value::Word(w)),
             Self::Number { min, max } => {
                 text.parse().ok().filter(|n| (min..=max).contains(n)).map(Value::Number)
@@ -127,6 +140,7 @@ impl Kind {
             }
             Self::Flag => text.parse().ok().map(Value::Flag),
             Self::Levels => are_levels(text).then(|| Value::Text(text.into())),
+            Self::Name => is_name(text).then(|| Value::Text(text.into())),
         };
         read.ok_or_else(|| format!("{text:?} is not accepted; expected {}", self.expects()))
     }
@@ -141,6 +155,15 @@ fn read_listen(text: &str) -> Option<Value> {
         None => text.parse().ok()?,
     };
     Some(Value::Listen(Some(address)))
+}
+
+fn read_socket_file(text: &str) -> Option<Value> {
+    let path = text.strip_prefix(FILE).filter(|path| !path.is_empty())?;
+    Some(Value::SocketFile(path.into()))
+}
+
+fn is_name(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 fn read_bytes(text: &str) -> Option<u64> {
@@ -162,7 +185,12 @@ impl Value {
     pub(crate) fn number<T: TryFrom<u64>>(&self) -> Option<T> {
         match *self {
             Self::Number(number) | Self::Bytes(number) => T::try_from(number).ok(),
-            Self::Path(_) | Self::Listen(_) | Self::Word(_) | Self::Flag(_) | Self::Text(_) => None,
+            Self::Path(_)
+            | Self::Listen(_)
+            | Self::SocketFile(_)
+            | Self::Word(_)
+            | Self::Flag(_)
+            | Self::Text(_) => None,
         }
     }
 
@@ -172,9 +200,12 @@ impl Value {
         match self {
             Self::Path(path) if path.as_os_str().is_empty() => None,
             Self::Number(_) | Self::Flag(_) => Some(self.to_string()),
-            Self::Path(_) | Self::Listen(_) | Self::Word(_) | Self::Bytes(_) | Self::Text(_) => {
-                Some(toml::Value::String(self.to_string()).to_string())
-            }
+            Self::Path(_)
+            | Self::Listen(_)
+            | Self::SocketFile(_)
+            | Self::Word(_)
+            | Self::Bytes(_)
+            | Self::Text(_) => Some(toml::Value::String(self.to_string()).to_string()),
         }
     }
 }
@@ -185,6 +216,7 @@ impl fmt::Display for Value {
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Listen(Some(address)) => write!(f, "{address}"),
             Self::Listen(None) => f.write_str("off"),
+            Self::SocketFile(path) => write!(f, "{FILE}{}", path.display()),
             Self::Word(word) => f.write_str(word),
             Self::Number(number) => write!(f, "{number}"),
             Self::Bytes(bytes) => {

@@ -13,26 +13,20 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use model::{Envelope, Output, Request, SessionId};
+use model::{Output, SessionId};
+use tokio::io::Interest;
 use tokio::time::Sleep;
 use wire::{Close, Connection, OUTBOX_BYTES_MAX, Outbox, Peer, Service};
 
-use crate::stream::{self, Stream};
+use crate::rhythm::Rhythm;
+use crate::stream::{self, Socket, Stream};
 use crate::{Buffers, Open};
+
+#[cfg(test)]
+mod tests;
 
 /// A peer that takes no byte of a waiting output for so long is given up.
 pub const WRITE_STALL_MAX: Duration = Duration::from_mins(1);
-/// A one-way stream of small reads is read again only after this long: a server that is woken for
-/// every write costs both sides a wake-up each. The runtime's timer makes a millisecond of it.
-const REST: Duration = Duration::from_micros(500);
-/// Reads that follow one another faster than this are a stream.
-const STREAM_GAP: Duration = Duration::from_millis(2);
-/// So many in a row make it rest.
-const STREAM_READS: u8 = 16;
-/// A peer with so many messages to work on does not miss us for that long.
-const PLENTY: u64 = 100;
-/// Larger reads are worth a wake-up of their own.
-const SMALL_READ_BYTES: usize = 64 * 1024;
 /// A timer that nobody waits for; it must not stay elapsed, or it would wake its task for ever.
 const NEVER: Duration = Duration::from_hours(24);
 /// How long a connection that ended may take to accept its last bytes.
@@ -102,58 +96,13 @@ struct Line<T, C, S: Service> {
     is_stalled: bool,
     /// The door was told something since it last looked at its input.
     has_news: bool,
+    /// The peer sends no more; it may still read.
+    is_over: bool,
     /// Since when waiting output has not moved.
     stuck_since: Option<Instant>,
     rhythm: Rhythm,
     /// Counts the connection while it lives.
     _open: Open,
-}
-
-/// Tells a one-way stream of small writes from everything else.
-#[derive(Default)]
-struct Rhythm {
-    last_read: Option<Instant>,
-    /// Small reads in quick succession that brought nothing else than one-way publishes.
-    run: u8,
-    /// Not read before then.
-    rests_until: Option<Instant>,
-}
-
-impl Rhythm {
-    /// Notes a read of so many bytes.
-    fn note(&mut self, now: Instant, bytes: usize) {
-        let is_quick = self.last_read.is_some_and(|last| now.duration_since(last) < STREAM_GAP);
-        self.run =
-            if is_quick && bytes < SMALL_READ_BYTES { self.run.saturating_add(1) } else { 0 };
-        self.last_read = Some(now);
-    }
-
-    /// Whether it must not be read yet; forgets a rest that is over.
-    fn is_resting(&mut self) -> bool {
-        if self.rests_until.is_some_and(|until| until <= Instant::now()) {
-            self.rests_until = None;
-        }
-        self.rests_until.is_some()
-    }
-
-    /// Notes what came of it: anything but publishes nobody waits for, or answers of a peer that
-    /// has plenty of messages left, ends the stream.
-    fn judge(&mut self, requests: &[Envelope], owed: u64) {
-        let is_one_way = |envelope: &Envelope| {
-            if let Request::Publish(publish) = &envelope.request {
-                return !publish.options.wants_confirm;
-            }
-            matches!(envelope.request, Request::Ack { .. }) && owed >= PLENTY
-        };
-        if self.run > 0 && (requests.is_empty() || !requests.iter().all(is_one_way)) {
-            self.run = 0;
-        }
-        if self.run >= STREAM_READS
-            && let Some(last) = self.last_read
-        {
-            self.rests_until = Some(last + REST);
-        }
-    }
 }
 
 /// Serves one client until it goes or its door ends it; the result says why it ended.
@@ -182,6 +131,7 @@ pub fn drive<T: Stream, C: Connection, S: Service>(
         out: Outbox::new(),
         is_stalled: false,
         has_news: false,
+        is_over: false,
         stuck_since: None,
         rhythm: Rhythm::default(),
         _open: open,
@@ -204,6 +154,7 @@ pub fn drive<T: Stream, C: Connection, S: Service>(
 impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
     async fn serve(&mut self, bell: &Bell) -> io::Result<Close> {
         let mut timer = pin!(tokio::time::sleep(NEVER));
+        self.open();
         loop {
             if let Err(close) = self.pass()? {
                 return Ok(close);
@@ -222,6 +173,12 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
                 return Ok(close);
             }
         }
+    }
+
+    /// Lets the door ask what it asks before anything else.
+    fn open(&mut self) {
+        self.shared.buffers.lend_requests(&mut self.out.requests);
+        self.connection.on_open(Instant::now(), &mut self.out);
     }
 
     /// Sends what needs no commit, then lets the other connections have their turn.
@@ -258,10 +215,11 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
     }
 
     /// Whether input that was left in the buffer may be worth another look: there was no room for
-    /// it, or the door waited for an answer that has come.
+    /// it, or the door waited for an answer that has come. After the end of input also an empty
+    /// buffer is shown: the door may have waited for that to be able to end.
     fn may_resume(&mut self) -> bool {
         let has_news = std::mem::take(&mut self.has_news);
-        !self.input.is_empty() && (self.is_stalled || has_news)
+        (self.is_over || !self.input.is_empty()) && (self.is_stalled || has_news)
     }
 
     /// Encodes what the engine released; nothing while the peer does not take what is there.
@@ -323,7 +281,7 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
     /// Lets the door parse what was read, behind what was left before.
     fn take_input(&mut self, scratch: &mut BytesMut) -> Result<(), Close> {
         if scratch.is_empty() {
-            return Err(Close::Done);
+            return self.end_input();
         }
         self.shared.buffers.lend_output(&mut self.out.bytes);
         self.rhythm.note(Instant::now(), scratch.len());
@@ -334,6 +292,16 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
         }
         self.input.extend_from_slice(scratch);
         self.resume_input()
+    }
+
+    /// The door decides whether anything is still owed; what it left in the buffer stays there.
+    fn end_input(&mut self) -> Result<(), Close> {
+        self.is_over = true;
+        self.shared.buffers.lend_output(&mut self.out.bytes);
+        self.shared.buffers.lend_requests(&mut self.out.requests);
+        let outcome = self.connection.on_end_of_input(Instant::now(), &mut self.out);
+        self.submit();
+        outcome
     }
 
     fn resume_input(&mut self) -> Result<(), Close> {
@@ -358,7 +326,16 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
         !self.is_stalled && self.out.has_room() && !self.shared.service.is_paused(self.session)
     }
 
+    /// Whether nothing will be read before the door has got on: a peer that goes is not seen then.
+    fn is_deaf(&self) -> bool {
+        self.is_over || !self.connection.wants_input(self.input.len())
+    }
+
     async fn wait(&mut self, bell: &Bell, mut timer: Pin<&mut Sleep>) -> io::Result<Wake> {
+        if self.is_deaf() {
+            // On the heap: every connection would keep room for it otherwise.
+            return Box::pin(self.wait_deaf(bell, timer)).await;
+        }
         let is_resting = self.rhythm.is_resting();
         let may_read = self.may_read() && !is_resting;
         if !may_read {
@@ -375,6 +352,27 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
             }
             if may_read && let Poll::Ready(read) = poll_read(stream, context, &shared.buffers) {
                 return Poll::Ready(read.map(Wake::Input));
+            }
+            timer.as_mut().poll(context).map(|()| Ok(Wake::Deadline))
+        })
+        .await
+    }
+
+    /// Waits without reading; that the connection is broken shows all the same.
+    async fn wait_deaf(&mut self, bell: &Bell, mut timer: Pin<&mut Sleep>) -> io::Result<Wake> {
+        self.connection.on_held_back(Instant::now());
+        let wants_write = !self.out.bytes.is_empty() || self.stream.holds_output();
+        let socket = self.stream.socket();
+        let mut broken = pin!(socket.ready(Interest::ERROR));
+        poll_fn(|context| {
+            if bell.poll(context).is_ready() {
+                return Poll::Ready(Ok(Wake::News));
+            }
+            if wants_write && let Poll::Ready(ready) = socket.poll_write_ready(context) {
+                return Poll::Ready(ready.map(|()| Wake::Writable));
+            }
+            if let Poll::Ready(ready) = broken.as_mut().poll(context) {
+                return Poll::Ready(ready.and(Err(io::ErrorKind::ConnectionReset.into())));
             }
             timer.as_mut().poll(context).map(|()| Ok(Wake::Deadline))
         })
@@ -400,6 +398,7 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
         }
         if self.connection.deadline().is_some_and(|deadline| deadline <= now) {
             self.shared.buffers.lend_output(&mut self.out.bytes);
+            self.has_news = true;
             self.connection.on_deadline(now, &mut self.out)?;
         }
         Ok(())
@@ -410,11 +409,11 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
     async fn farewell(&mut self) {
         let last_words = async {
             while !self.write()? {
-                self.stream.socket().writable().await?;
+                self.stream.socket().ready(Interest::WRITABLE).await?;
             }
             self.stream.close();
             while !self.stream.try_flush()? {
-                self.stream.socket().writable().await?;
+                self.stream.socket().ready(Interest::WRITABLE).await?;
             }
             stream::linger(self.stream.socket()).await
         };

@@ -8,10 +8,11 @@ mod buffers;
 mod drive;
 pub mod http;
 mod listener;
+mod rhythm;
 mod stream;
 pub mod tls;
 
 pub use buffers::Buffers;
 pub use drive::{Drive, WRITE_STALL_MAX, drive};
-pub use listener::{Door, Open, listen, run};
-pub use stream::Stream;
+pub use listener::{Door, Listener, Open, SocketFile, listen, listen_at_file, run};
+pub use stream::{Socket, Stream};

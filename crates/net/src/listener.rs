@@ -1,15 +1,18 @@
-//! [`listen`] and [`run`]: from an address to accepted streams, one task each. What happens on a
-//! stream is `drive`'s business. Called by the binary, once per door.
+//! [`listen`], [`listen_at_file`], [`run`]: from an address or a socket file to accepted streams,
+//! one task each. What happens on a stream is `drive`'s business. Called by the binary, once per
+//! door.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Connections waiting to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -23,8 +26,8 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 
 /// One door's listener and how many of its connections are open.
 #[derive(Debug)]
-pub struct Door {
-    listener: TcpListener,
+pub struct Door<L = TcpListener> {
+    listener: L,
     open: Rc<Cell<usize>>,
 }
 
@@ -42,6 +45,97 @@ pub fn listen(address: SocketAddr) -> io::Result<Door> {
     Ok(Door { listener, open: Rc::default() })
 }
 
+/// Listens at a socket file, with the rights that the process's mask leaves. A file that a dead
+/// server left is replaced; the new one is removed with its listener.
+///
+/// # Errors
+/// What the system says; `AddrInUse` when a server answers there, `AlreadyExists` when the file is
+/// no socket.
+pub fn listen_at_file(path: &Path) -> io::Result<Door<SocketFile>> {
+    let address = SockAddr::unix(path)?;
+    remove_stale(path, &address)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address)?;
+    socket.listen(BACKLOG)?;
+    let listener = UnixListener::from_std(socket.into())?;
+    let listener = SocketFile { listener, path: path.to_owned(), mark: mark(path) };
+    Ok(Door { listener, open: Rc::default() })
+}
+
+/// Nobody answers at a file whose server is gone.
+fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        // It answers, or is too busy to.
+        Ok(()) | Err(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+/// Which file stands at a path now.
+fn mark(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// A listener at a socket file, which goes with it.
+#[derive(Debug)]
+pub struct SocketFile {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and number: a file that another server put there since is not ours.
+    mark: Option<(u64, u64)>,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.mark.is_some() && mark(&self.path) == self.mark {
+            // Somebody else may have been quicker.
+            std::fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// Where connections come from.
+#[expect(async_fn_in_trait, reason = "one thread runs everything")]
+pub trait Listener {
+    /// What they are.
+    type Stream;
+
+    /// The next one, ready for use, and who is at the other end.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn accept(&self) -> io::Result<(Self::Stream, SocketAddr)>;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = Self::accept(self).await?;
+        prepare(&stream);
+        Ok((stream, peer))
+    }
+}
+
+impl Listener for SocketFile {
+    type Stream = UnixStream;
+
+    /// Who comes through a file is on this machine.
+    async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
+        let (stream, _) = self.listener.accept().await?;
+        Ok((stream, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
+    }
+}
+
 impl Door {
     /// The address that was really bound.
     ///
@@ -50,7 +144,9 @@ impl Door {
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
+}
 
+impl<L> Door<L> {
     /// A live count of open connections.
     #[must_use]
     pub fn open_count(&self) -> Rc<Cell<usize>> {
@@ -61,9 +157,10 @@ impl Door {
 /// Accepts for ever; at most `connections_max` at a time, further ones wait in the backlog.
 /// `serve` must keep the [`Open`] as long as the connection lives.
 /// Cancel-safe: dropping the future stops accepting, open connections go on.
-pub async fn run<F, T>(door: Door, connections_max: usize, serve: F)
+pub async fn run<L, F, T>(door: Door<L>, connections_max: usize, serve: F)
 where
-    F: Fn(TcpStream, SocketAddr, Open) -> T,
+    L: Listener,
+    F: Fn(L::Stream, SocketAddr, Open) -> T,
     T: Future + 'static,
     T::Output: 'static,
 {
@@ -74,7 +171,6 @@ where
         }
         match door.listener.accept().await {
             Ok((stream, peer)) => {
-                prepare(&stream);
                 let guard = Open::new(&door.open);
                 // Spawned as it is: wrapped in another future it would lie in memory twice.
                 tokio::task::spawn_local(serve(stream, peer, guard));
@@ -101,7 +197,7 @@ fn prepare(stream: &TcpStream) {
 pub struct Open(Rc<Cell<usize>>);
 
 impl Open {
-    fn new(count: &Rc<Cell<usize>>) -> Self {
+    pub(crate) fn new(count: &Rc<Cell<usize>>) -> Self {
         count.set(count.get() + 1);
         Self(Rc::clone(count))
     }

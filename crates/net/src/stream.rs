@@ -1,27 +1,85 @@
 //! [`Stream`]: what `drive` needs of a socket, so that plain and encrypted ones go through the same
-//! loop. Here: the plain one, which adds nothing to the system's calls. The encrypted one is
+//! loop; [`Socket`]: what it runs over, to the other machine (TCP) or to the same one (a socket
+//! file). Here: the plain streams, which add nothing to the system's calls. The encrypted one is
 //! `tls::TlsStream`.
 
 use std::future::Future;
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use socket2::SockRef;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, Interest, Ready};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::Buffers;
 
 /// Bytes thrown away at a time while a peer comes to its end.
 const REST_BYTES: usize = 4096;
 
-/// A socket as `drive` sees it.
+/// A system socket: to wait for, to read from, to write to. The methods are tokio's own.
+#[expect(async_fn_in_trait, reason = "one thread runs everything")]
+pub trait Socket: AsyncRead + AsFd + Unpin {
+    /// Waits until it is ready in one of these ways.
+    ///
+    /// # Errors
+    /// What the system says.
+    async fn ready(&self, interest: Interest) -> io::Result<Ready>;
+
+    /// Whether something can be written.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is, else what the system says.
+    fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes as much as there is room for.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none, else what the system says.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+}
+
+macro_rules! socket {
+    ($kind:ty) => {
+        impl Socket for $kind {
+            async fn ready(&self, interest: Interest) -> io::Result<Ready> {
+                Self::ready(self, interest).await
+            }
+
+            fn poll_write_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Self::poll_write_ready(self, context)
+            }
+
+            fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+                Self::try_read(self, bytes)
+            }
+
+            fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+                Self::try_write(self, bytes)
+            }
+        }
+    };
+}
+
+socket!(TcpStream);
+socket!(UnixStream);
+
+/// A connection as `drive` sees it.
 pub trait Stream {
-    /// What it runs over, to wait for.
-    fn socket(&self) -> &TcpStream;
+    /// What it runs over.
+    type Socket: Socket;
+
+    /// That, to wait for.
+    fn socket(&self) -> &Self::Socket;
 
     /// Adds what there is to read to `input`; ready with nothing added is the end.
     ///
@@ -53,8 +111,10 @@ pub trait Stream {
     fn close(&mut self);
 }
 
-impl Stream for TcpStream {
-    fn socket(&self) -> &TcpStream {
+impl<S: Socket> Stream for S {
+    type Socket = S;
+
+    fn socket(&self) -> &S {
         self
     }
 
@@ -68,7 +128,7 @@ impl Stream for TcpStream {
     }
 
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Self::try_write(self, bytes)
+        Socket::try_write(self, bytes)
     }
 
     fn holds_output(&self) -> bool {
@@ -84,7 +144,7 @@ impl Stream for TcpStream {
 
 /// Reads once, straight into the room that `input` has.
 pub(crate) fn poll_socket(
-    socket: &mut TcpStream,
+    socket: &mut impl Socket,
     context: &mut Context<'_>,
     input: &mut BytesMut,
 ) -> Poll<io::Result<usize>> {
@@ -92,11 +152,11 @@ pub(crate) fn poll_socket(
 }
 
 /// Says that no more will come and takes what the peer still sends, until it ends too.
-pub(crate) async fn linger(socket: &TcpStream) -> io::Result<()> {
+pub(crate) async fn linger(socket: &impl Socket) -> io::Result<()> {
     SockRef::from(socket).shutdown(Shutdown::Write)?;
     let mut rest = [0; REST_BYTES];
     loop {
-        socket.readable().await?;
+        socket.ready(Interest::READABLE).await?;
         match socket.try_read(&mut rest) {
             Ok(0) => return Ok(()),
             Ok(_) => {}

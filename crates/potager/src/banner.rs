@@ -3,16 +3,16 @@
 
 use std::{fmt::Write, net::SocketAddr, time::Duration};
 
-use config::{Durability, Settings, TlsMode};
+use config::{Durability, Endpoint, Settings, TlsMode};
 
 use crate::{commands::version::VERSION, output, serve::AUTHORITY};
 
 /// Prints it, once all doors listen. `doors` are names (`amqp`, `http`) and bound addresses.
-pub(crate) fn print(settings: &Settings, doors: &[(&'static str, SocketAddr)], started: Duration) {
+pub(crate) fn print(settings: &Settings, doors: &[(&'static str, Endpoint)], started: Duration) {
     output::note(text(settings, doors, started).trim_end());
 }
 
-fn text(settings: &Settings, doors: &[(&'static str, SocketAddr)], started: Duration) -> String {
+fn text(settings: &Settings, doors: &[(&'static str, Endpoint)], started: Duration) -> String {
     let mut text = String::new();
     let promise = match settings.durability {
         Durability::Fsync => "every yes is flushed to disk",
@@ -27,13 +27,15 @@ fn text(settings: &Settings, doors: &[(&'static str, SocketAddr)], started: Dura
     let line = format!("potager {VERSION} ready in {ready_ms} ms; data in {place}; {promise}");
     // Writing to a String cannot fail.
     writeln!(text, "{line}").unwrap_or_default();
-    for (door, address) in doors {
-        let url = reachable(*address);
-        let shown = match *door {
-            "http" | "https" => format!("{door}://{url}  (/metrics, /health/ready, /api)"),
-            door => format!("{door}://{url}"),
+    for (door, place) in doors {
+        let shown = match (*door, at(place).map(reachable)) {
+            (_, None) => String::new(),
+            ("http" | "https", Some(url)) => {
+                format!("  {door}://{url}  (/metrics, /health/ready, /api)")
+            }
+            (door, Some(url)) => format!("  {door}://{url}"),
         };
-        writeln!(text, "listening: {door} {address}  {shown}").unwrap_or_default();
+        writeln!(text, "listening: {door} {place}{shown}").unwrap_or_default();
     }
     for line in next(settings, doors).into_iter().chain(trust(settings, doors)) {
         writeln!(text, "{line}").unwrap_or_default();
@@ -42,14 +44,14 @@ fn text(settings: &Settings, doors: &[(&'static str, SocketAddr)], started: Dura
 }
 
 /// How a client comes to trust a certificate that this server made itself.
-fn trust(settings: &Settings, doors: &[(&'static str, SocketAddr)]) -> Vec<String> {
+fn trust(settings: &Settings, doors: &[(&'static str, Endpoint)]) -> Vec<String> {
     if settings.tls.mode != TlsMode::Auto {
         return Vec::new();
     }
     let file = settings.data_dir.join("tls").join(AUTHORITY);
     let file = std::path::absolute(&file).unwrap_or(file).display().to_string();
     let mut lines = vec![format!("tls: clients have to trust {file}")];
-    if let Some((_, amqps)) = doors.iter().find(|(door, _)| *door == "amqps") {
+    if let Some(amqps) = address_of("amqps", doors) {
         let port = amqps.port();
         lines.push(format!(
             "  pika: ConnectionParameters('localhost', {port}, ssl_options=SSLOptions(\
@@ -60,10 +62,9 @@ fn trust(settings: &Settings, doors: &[(&'static str, SocketAddr)]) -> Vec<Strin
 }
 
 /// What to type next: a Celery worker when the AMQP door is open, how to add a user otherwise.
-fn next(settings: &Settings, doors: &[(&'static str, SocketAddr)]) -> Vec<String> {
-    let address = |name: &str| doors.iter().find(|(door, _)| *door == name).map(|(_, at)| *at);
+fn next(settings: &Settings, doors: &[(&'static str, Endpoint)]) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Some(amqp) = address("amqp") {
+    if let Some(amqp) = address_of("amqp", doors) {
         let (port, url) = (amqp.port(), reachable(amqp));
         let login = if settings.guest.is_enabled { "guest:guest" } else { "USER:PASSWORD" };
         let broker = match (port, amqp.ip().is_loopback() && settings.guest.is_enabled) {
@@ -82,6 +83,15 @@ fn next(settings: &Settings, doors: &[(&'static str, SocketAddr)]) -> Vec<String
     lines
 }
 
+/// Where a door listens, if it is open and not at a file.
+fn address_of(name: &str, doors: &[(&'static str, Endpoint)]) -> Option<SocketAddr> {
+    doors.iter().find(|(door, _)| *door == name).and_then(|(_, place)| at(place))
+}
+
+const fn at(place: &Endpoint) -> Option<SocketAddr> {
+    if let Endpoint::At(address) = place { Some(*address) } else { None }
+}
+
 /// An address that a client on this machine can use: the wildcard listens, but is nowhere.
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
@@ -95,7 +105,9 @@ mod tests {
     use super::*;
 
     fn screen(settings: &Settings, amqp: &str) -> String {
-        let doors = [("amqp", amqp.parse().unwrap()), ("http", "127.0.0.1:15672".parse().unwrap())];
+        let at = |address: &str| Endpoint::At(address.parse().unwrap());
+        let file = Endpoint::File("/run/jobs".into());
+        let doors = [("amqp", at(amqp)), ("http", at("127.0.0.1:15672")), ("beanstalk", file)];
         text(settings, &doors, Duration::from_millis(12))
     }
 
@@ -105,13 +117,14 @@ mod tests {
         assert!(shown.contains("listening: amqp 127.0.0.1:5672"), "{shown}");
         assert!(shown.contains("listening: http 127.0.0.1:15672"), "{shown}");
         assert!(shown.contains("next: celery -A app worker --broker=amqp://\n"), "{shown}");
-        assert!(shown.lines().count() <= 6, "{shown}");
+        assert!(shown.contains("listening: beanstalk unix:/run/jobs\n"), "{shown}");
+        assert!(shown.lines().count() <= 7, "{shown}");
     }
 
     #[test]
     fn a_made_up_authority_is_named_with_a_line_to_copy() {
         let mut settings = Settings::default();
-        let doors = [("amqps", "127.0.0.1:5671".parse().unwrap())];
+        let doors = [("amqps", Endpoint::At("127.0.0.1:5671".parse().unwrap()))];
         let plain = text(&settings, &doors, Duration::ZERO);
         assert!(plain.contains("amqps://127.0.0.1:5671") && !plain.contains("ca.pem"), "{plain}");
         settings.tls.mode = TlsMode::Auto;

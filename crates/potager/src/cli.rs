@@ -1,7 +1,7 @@
 //! The command line: one enum of commands, and settings as flags made from the table. What a
 //! command does stands in `commands/`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -9,8 +9,8 @@ use config::{Resolved, SETTINGS, Sources, TextFile};
 
 use crate::{
     commands::{
-        backup, bench, check_config, completions, config as config_command, demo, get, permissions,
-        publish, queues, repair, serve, users, version, vhosts,
+        backup, beanstalkd, bench, check_config, completions, config as config_command, demo, get,
+        permissions, publish, queues, repair, serve, users, version, vhosts,
     },
     exit::{self, Usage},
     output,
@@ -63,9 +63,12 @@ enum Command {
     /// Show on this machine that nothing acknowledged is lost
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
-    /// Measure any AMQP server from outside
+    /// Measure any AMQP or beanstalkd server from outside
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Args),
+    /// Run as a drop-in for beanstalkd, with its options
+    #[command(after_help = beanstalkd::EXAMPLE, disable_version_flag = true)]
+    Beanstalkd(beanstalkd::Args),
     /// Check a configuration file
     #[command(after_help = check_config::EXAMPLE)]
     CheckConfig(check_config::Args),
@@ -85,6 +88,10 @@ enum Command {
 /// # Errors
 /// Whatever made the command fail; `exit::report` turns it into words and a code.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(options) = as_beanstalkd(&words) {
+        return beanstalkd::run(options);
+    }
     match Cli::try_parse().unwrap_or_else(|error| without_password(error).exit()).command {
         Command::Serve(args) => serve::run(&args),
         Command::Publish(args) => publish::run(&args),
@@ -97,10 +104,23 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Repair(args) => repair::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Beanstalkd(args) => beanstalkd::run_command(&args),
         Command::CheckConfig(args) => check_config::run(&args),
         Command::Config(args) => config_command::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
         Command::Version(args) => version::run(&args),
+    }
+}
+
+/// The options of a program that is called `beanstalkd`, or of the command, which clap would
+/// understand in its own way; its `--help` is clap's.
+fn as_beanstalkd(words: &[OsString]) -> Option<&[OsString]> {
+    match words {
+        [program, options @ ..] if beanstalkd::is_name(program) => Some(options),
+        [_, command, options @ ..] if command == beanstalkd::NAME => {
+            options.first().is_none_or(|option| option != "--help").then_some(options)
+        }
+        _ => None,
     }
 }
 
@@ -273,7 +293,12 @@ mod tests {
     }
 
     #[test]
-    fn beanstalk_is_not_accepted_yet() {
-        assert!(Cli::try_parse_from(["potager", "serve", "--beanstalk", "off"]).is_err());
+    fn a_door_at_a_socket_file_is_accepted() {
+        let line = ["potager", "serve", "--beanstalk", "unix:/run/jobs"];
+        let Command::Serve(args) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("another command");
+        };
+        let settings = args.settings.resolve().unwrap().settings;
+        assert_eq!(settings.beanstalk.listen, config::Endpoint::File("/run/jobs".into()));
     }
 }

@@ -30,6 +30,7 @@ impl Server {
         let _missing = std::fs::remove_file(&ready);
         let mut child = Command::new(env!("CARGO_BIN_EXE_potager"))
             .args(["serve", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--beanstalk", "off"])
             .arg("--data-dir")
             .arg(dir.join("data"))
             .arg("--ready-file")

@@ -95,7 +95,8 @@ impl Served {
     fn start(folder: &Path) -> Self {
         let ready = folder.join("ready.json");
         let child = Command::new(POTAGER)
-            .args(["serve", "--amqp", "127.0.0.1:0", "--http", "off", "--data-dir"])
+            .args(["serve", "--amqp", "127.0.0.1:0", "--http", "off", "--beanstalk", "off"])
+            .arg("--data-dir")
             .arg(folder.join("data"))
             .arg("--ready-file")
             .arg(&ready)

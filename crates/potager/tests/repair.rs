@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn serve(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_potager"));
-    command.args(["serve", "--amqp", "127.0.0.1:0", "--http", "off", "--data-dir"]).arg(dir);
+    command.args(["serve", "--amqp", "127.0.0.1:0", "--http", "off", "--beanstalk", "off"]);
+    command.arg("--data-dir").arg(dir);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
@@ -203,7 +204,8 @@ fn a_start_without_file_descriptors_fails_and_spoils_nothing() {
     for limit in [8, 20] {
         let mut shell = Command::new("sh");
         let script = format!(
-            "ulimit -n {limit} && exec {} serve --amqp 127.0.0.1:0 --http off --data-dir {}",
+            "ulimit -n {limit} && exec {} serve --amqp 127.0.0.1:0 --http off --beanstalk off \
+             --data-dir {}",
             env!("CARGO_BIN_EXE_potager"),
             dir.display()
         );

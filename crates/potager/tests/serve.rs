@@ -27,6 +27,7 @@ impl Server {
         let _missing = std::fs::remove_file(&ready);
         let child = Command::new(env!("CARGO_BIN_EXE_potager"))
             .args(["serve", "--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(["--beanstalk", "127.0.0.1:0"])
             .arg("--data-dir")
             .arg(dir.join("data"))
             .arg("--ready-file")
@@ -337,7 +338,8 @@ fn a_damaged_log_is_exit_code_3_and_a_directory_in_use_is_1() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     let data = dir.path().join("data");
-    let second = ["serve", "--amqp", "off", "--http", "off", "--data-dir", data.to_str().unwrap()];
+    let doors = ["serve", "--amqp", "off", "--http", "off", "--beanstalk", "off", "--data-dir"];
+    let second = [&doors[..], &[data.to_str().unwrap()]].concat();
     assert!(bad(&potager(&second, "")).contains("in use by process"));
     good(&server.amqp(&["publish", "--declare", "--queue", "q", "one"]));
     assert_eq!(server.stop(), 0);
@@ -359,7 +361,8 @@ fn a_busy_port_is_named_with_its_flag() {
     let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = busy.local_addr().unwrap().to_string();
     let data = dir.path().join("data");
-    let arguments = ["serve", "--amqp", &address, "--http", "off", "--data-dir"];
+    let arguments =
+        ["serve", "--amqp", &address, "--http", "off", "--beanstalk", "off", "--data-dir"];
     let message = bad(&potager(&[&arguments[..], &[data.to_str().unwrap()]].concat(), ""));
     assert!(message.contains(&address) && message.contains("--amqp"), "{message}");
 }

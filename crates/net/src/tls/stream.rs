@@ -153,6 +153,8 @@ fn invalid(error: rustls::Error) -> io::Error {
 }
 
 impl Stream for TlsStream {
+    type Socket = TcpStream;
+
     fn socket(&self) -> &TcpStream {
         &self.socket
     }

@@ -1,10 +1,11 @@
-//! `potager bench`: load against any AMQP 0-9-1 server, measured from outside.
+//! `potager bench`: load against any AMQP 0-9-1 or beanstalkd server, measured from outside.
 //!
-//! Lives here: the scenarios (`plan`), the generator (`load`, `publisher`, `consumer`, `scan`),
-//! what the machine says (`process`, `flush`), sizes of idle things (`footprint`), and the
-//! report. Not here: comparing two servers (`bench/compare.py`), and anything that knows which
+//! Lives here: for AMQP the scenarios (`plan`), the generator (`load`, `publisher`, `consumer`,
+//! `scan`), sizes of idle things (`footprint`) and the report; for beanstalkd all of that in
+//! `beanstalk`; what the machine says (`process`, `flush`). Not here: comparing two servers (`bench/compare.py`), and anything that knows which
 //! server it talks to. How to read the figures: `docs/performance.md`.
 
+pub(crate) mod beanstalk;
 mod consumer;
 mod figures;
 mod flush;

@@ -19,11 +19,16 @@ pub(crate) struct ServerProcess {
 impl ServerProcess {
     /// Finds the server behind an address; `None` when it is not on this machine or hidden.
     pub(crate) fn find(address: &Address) -> Option<Self> {
-        let mut places = (address.host.as_str(), address.port).to_socket_addrs().ok()?;
+        Self::find_at(&address.host, address.port)
+    }
+
+    /// As [`ServerProcess::find`].
+    pub(crate) fn find_at(host: &str, port: u16) -> Option<Self> {
+        let mut places = (host, port).to_socket_addrs().ok()?;
         if !places.any(|place| is_here(place.ip())) {
             return None;
         }
-        let listening = listening_inodes(address.port);
+        let listening = listening_inodes(port);
         let root = owner_of(&listening)?;
         Some(Self { pids: with_descendants(root) })
     }

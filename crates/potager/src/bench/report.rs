@@ -129,7 +129,7 @@ impl Report {
     }
 }
 
-fn latency_text(latency: &Percentiles) -> String {
+pub(super) fn latency_text(latency: &Percentiles) -> String {
     let Percentiles { p50, p99, p999, max } = *latency;
     let text =
         |us: f64| if us < 1000.0 { format!("{us:.0} us") } else { format!("{:.2} ms", us / 1e3) };
@@ -137,7 +137,7 @@ fn latency_text(latency: &Percentiles) -> String {
 }
 
 /// With thousands set apart.
-fn rounded(value: f64) -> String {
+pub(super) fn rounded(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -149,7 +149,7 @@ fn rounded(value: f64) -> String {
     text
 }
 
-fn mebi(bytes: u64) -> String {
+pub(super) fn mebi(bytes: u64) -> String {
     format!("{:.1} MiB", super::figures::float(bytes) / f64::from(1 << 20))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Subcommand;
 
-use crate::bench::{self, Plan, SCENARIOS};
+use crate::bench::{self, Plan, SCENARIOS, beanstalk};
 use crate::client::Address;
 use crate::exit::Usage;
 use crate::output;
@@ -24,6 +24,13 @@ Example:
 Scenarios (`--scenario list` explains them; other flags change the scenario):
   confirm-200 confirm-1000 sync-1 sync-64 transient idle-connections queues backlog storm";
 
+const BEANSTALK_EXAMPLE: &str = "\
+Example:
+  potager bench beanstalk --addr 127.0.0.1:11300 --pipeline 100 --seconds 5
+  potager bench beanstalk --fill 1000000 --pipeline 1000 --tube backlog
+
+A job that is counted was put, reserved and deleted. Without --pipeline each answer is waited for.";
+
 /// Measure a server from outside
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,6 +43,45 @@ enum Protocol {
     /// Any AMQP 0-9-1 server: throughput, latency, processor time and memory
     #[command(after_help = AMQP_EXAMPLE)]
     Amqp(Box<AmqpArgs>),
+    /// Any beanstalkd server: put, reserve, delete
+    #[command(after_help = BEANSTALK_EXAMPLE)]
+    Beanstalk(BeanstalkArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct BeanstalkArgs {
+    /// The server: HOST:PORT or unix:PATH
+    #[arg(long, default_value = "127.0.0.1:11300")]
+    addr: beanstalk::Place,
+    /// Connections that each put, reserve and delete
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    clients: u16,
+    /// Commands sent before the first answer is read: so many puts, so many reserves, so many
+    /// deletes
+    #[arg(long, default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(beanstalk::PIPELINE_MAX)))]
+    pipeline: u16,
+    /// Bytes of a job's body
+    #[arg(long, default_value_t = 100)]
+    size: usize,
+    /// Length of the measurement
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Load before the measurement
+    #[arg(long, default_value_t = 1.0)]
+    warm_up_seconds: f64,
+    /// Tube; else one of its own, empty at the start
+    #[arg(long)]
+    tube: Option<String>,
+    /// Process of the server, for its processor time and memory; else it is looked for by its port
+    #[arg(long)]
+    pid: Option<u32>,
+    /// Only put so many jobs and leave them there
+    #[arg(long, value_name = "JOBS")]
+    fill: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -105,7 +151,34 @@ struct AmqpArgs {
 /// # Errors
 /// When the server cannot be reached, refuses, or goes away.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let Protocol::Amqp(args) = &args.protocol;
+    match &args.protocol {
+        Protocol::Amqp(args) => run_amqp(args),
+        Protocol::Beanstalk(args) => run_beanstalk(args),
+    }
+}
+
+fn run_beanstalk(args: &BeanstalkArgs) -> anyhow::Result<ExitCode> {
+    let own = || format!("potager-bench-{}", std::process::id());
+    let report = beanstalk::run(&beanstalk::Plan {
+        place: args.addr.clone(),
+        clients: args.clients,
+        pipeline: args.pipeline,
+        size_bytes: args.size,
+        warm_up: seconds(args.warm_up_seconds)?,
+        duration: seconds(args.seconds)?,
+        tube: args.tube.clone().unwrap_or_else(own),
+        pid: args.pid,
+        fill: args.fill,
+    })?;
+    if args.json {
+        output::json(&serde_json::to_value(&report)?)?;
+    } else {
+        output::line(report.text().trim_end())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_amqp(args: &AmqpArgs) -> anyhow::Result<ExitCode> {
     if args.scenario == "list" {
         for scenario in SCENARIOS {
             output::line(&format!("{:<18} {}", scenario.name, scenario.what))?;
@@ -168,7 +241,7 @@ mod tests {
     fn flags_change_the_scenario() {
         let words = "x amqp --scenario transient --size 1 --publishers 3 --rate 50 --seconds 0.5";
         let Cli { args } = Cli::parse_from(words.split(' '));
-        let Protocol::Amqp(args) = args.protocol;
+        let Protocol::Amqp(args) = args.protocol else { panic!("another protocol") };
         let plan = plan(&args).unwrap();
         assert_eq!((plan.size_bytes, plan.publishers, plan.rate), (8, 3, Some(50)));
         assert!(!plan.is_confirmed && plan.is_auto_ack && !plan.is_durable);
@@ -178,7 +251,7 @@ mod tests {
     #[test]
     fn an_unknown_scenario_says_where_the_list_is() {
         let Cli { args } = Cli::parse_from(["x", "amqp", "--scenario", "nope"]);
-        let Protocol::Amqp(args) = args.protocol;
+        let Protocol::Amqp(args) = args.protocol else { panic!("another protocol") };
         assert!(plan(&args).unwrap_err().to_string().contains("--scenario list"));
     }
 }

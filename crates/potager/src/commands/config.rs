@@ -81,6 +81,7 @@ fn raw(value: &config::Value) -> Value {
         config::Value::Flag(is) => json!(is),
         config::Value::Path(_)
         | config::Value::Listen(_)
+        | config::Value::SocketFile(_)
         | config::Value::Word(_)
         | config::Value::Text(_) => json!(value.to_string()),
     }

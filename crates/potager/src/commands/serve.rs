@@ -4,7 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
-use crate::{cli::SettingArgs, logging, serve::Start};
+use crate::{
+    cli::SettingArgs,
+    logging,
+    serve::{GOODBYE_MAX, Start},
+};
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
@@ -35,5 +39,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let set_levels = logging::start(&resolved.settings.logging)?;
     let again = args.settings.clone();
-    crate::serve::run(Start { resolved, reread: Box::new(move || again.resolve()), set_levels })
+    crate::serve::run(Start {
+        resolved,
+        reread: Box::new(move || again.resolve()),
+        set_levels,
+        is_quiet: false,
+        goodbye_max: GOODBYE_MAX,
+    })
 }

@@ -117,7 +117,7 @@ fn spawn(folder: &Path, amqp: SocketAddr, http: SocketAddr) -> anyhow::Result<Ch
         .arg("serve")
         .arg("--data-dir")
         .arg(folder.join("data"))
-        .args(["--amqp", &amqp.to_string(), "--http", &http.to_string()])
+        .args(["--amqp", &amqp.to_string(), "--http", &http.to_string(), "--beanstalk", "off"])
         .arg("--ready-file")
         .arg(ready)
         .stdin(Stdio::null())

@@ -10,21 +10,20 @@ use std::time::Instant;
 
 use anyhow::Context;
 use bytes::Bytes;
-use config::{ClientCertificates, Http, Identity, Settings};
-use net::{Door, Drive};
+use config::{ClientCertificates, Endpoint, Http, Identity, Settings};
+use net::{Door, Drive, SocketFile};
 use proto_amqp::{Connection, Options};
 use tokio::task::JoinHandle;
 use wire::Peer;
 
-use super::random;
 use super::tls::Tls;
-use super::{Desk, Server};
+use super::{Desk, Server, beanstalk, random};
 use crate::http::{self, HttpState};
 
 /// The doors that listen.
 pub(super) struct Doors {
-    /// Door name and bound address.
-    pub(super) addresses: Vec<(&'static str, SocketAddr)>,
+    /// Door name and where it listens.
+    pub(super) addresses: Vec<(&'static str, Endpoint)>,
     /// The doors that have to say goodbye before the server ends.
     pub(super) leaving: Vec<Leaving>,
     terms: Rc<Terms>,
@@ -38,16 +37,23 @@ pub(super) struct Leaving {
     pub(super) open_count: Rc<Cell<usize>>,
 }
 
-/// What new AMQP connections are told.
+/// An address or a socket file cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct CannotListen(String);
+
+/// What new connections are told.
 pub(super) struct Terms {
     plain: RefCell<Arc<Options>>,
     tls: RefCell<Arc<Options>>,
+    pub(super) beanstalk: RefCell<Arc<proto_beanstalk::Options>>,
 }
 
 impl Terms {
     fn new(settings: &Settings) -> Self {
         let (plain, tls) = options(settings);
-        Self { plain: RefCell::new(plain), tls: RefCell::new(tls) }
+        let beanstalk = RefCell::new(beanstalk::options(settings));
+        Self { plain: RefCell::new(plain), tls: RefCell::new(tls), beanstalk }
     }
 
     /// For connections from now on.
@@ -55,10 +61,11 @@ impl Terms {
         let (plain, tls) = options(settings);
         self.plain.replace(plain);
         self.tls.replace(tls);
+        self.beanstalk.replace(beanstalk::options(settings));
     }
 }
 
-/// Of connections without and with TLS.
+/// Of AMQP connections without and with TLS.
 fn options(settings: &Settings) -> (Arc<Options>, Arc<Options>) {
     let plain = Options {
         identity: match settings.amqp.identity {
@@ -106,6 +113,7 @@ impl Doors {
             let accepting = serve_amqps(entrance, Rc::clone(tls), door, connections_max);
             doors.leaving.push(Leaving { accepting, open_count });
         }
+        doors.open_beanstalk(settings, desk, tls, connections_max)?;
         if let Some(address) = settings.http.listen {
             let door = doors.bind("http", "--http", address)?;
             serve_http(settings, desk, door, connections_max);
@@ -120,6 +128,40 @@ impl Doors {
         Ok(doors)
     }
 
+    fn open_beanstalk(
+        &mut self,
+        settings: &Settings,
+        desk: &Desk,
+        tls: Option<&Rc<Tls>>,
+        connections_max: usize,
+    ) -> anyhow::Result<()> {
+        let entrance = Rc::new(beanstalk::Entrance::new(settings, desk, &self.terms)?);
+        match &settings.beanstalk.listen {
+            Endpoint::Off => {}
+            Endpoint::At(address) => {
+                let door = self.bind("beanstalk", "--beanstalk", *address)?;
+                let open_count = door.open_count();
+                let accepting = entrance.serve(door, connections_max);
+                self.leaving.push(Leaving { accepting, open_count });
+                beanstalk::warn_of_openness(settings, *address);
+            }
+            Endpoint::File(path) => {
+                let door = self.bind_file("beanstalk", "--beanstalk", path)?;
+                let open_count = door.open_count();
+                let accepting = entrance.serve(door, connections_max);
+                self.leaving.push(Leaving { accepting, open_count });
+            }
+        }
+        if let (Some(address), Some(tls)) = (settings.beanstalks(), tls) {
+            let door = self.bind("beanstalks", "--beanstalks", address)?;
+            let open_count = door.open_count();
+            let accepting = entrance.serve_tls(Rc::clone(tls), door, connections_max);
+            self.leaving.push(Leaving { accepting, open_count });
+            beanstalk::warn_of_openness(settings, address);
+        }
+        Ok(())
+    }
+
     fn bind(
         &mut self,
         name: &'static str,
@@ -127,12 +169,30 @@ impl Doors {
         address: SocketAddr,
     ) -> anyhow::Result<Door> {
         let door = net::listen(address).with_context(|| {
-            format!(
+            CannotListen(format!(
                 "could not listen on {address} for {name}; another server may use the port: stop \
                  it, or choose another address with {flag}"
-            )
+            ))
         })?;
-        self.addresses.push((name, door.address()?));
+        self.addresses.push((name, Endpoint::At(door.address()?)));
+        Ok(door)
+    }
+
+    fn bind_file(
+        &mut self,
+        name: &'static str,
+        flag: &str,
+        path: &Path,
+    ) -> anyhow::Result<Door<SocketFile>> {
+        let door = net::listen_at_file(path).with_context(|| {
+            CannotListen(format!(
+                "could not listen at {} for {name}; another server or another file may be there: \
+                 remove it, or choose another place with {flag}",
+                path.display()
+            ))
+        })?;
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.addresses.push((name, Endpoint::File(path)));
         Ok(door)
     }
 

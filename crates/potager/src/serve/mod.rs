@@ -4,6 +4,7 @@
 
 mod authority;
 mod backup;
+mod beanstalk;
 mod desk;
 mod doors;
 mod figures;
@@ -31,8 +32,10 @@ use tokio::task::LocalSet;
 pub(crate) use authority::AUTHORITY;
 pub(crate) use backup::{offline_backup, restore};
 pub(crate) use desk::Desk;
+pub(crate) use doors::CannotListen;
 pub(crate) use offline::offline;
 use server::Server;
+pub(crate) use stop::GOODBYE_MAX;
 
 use doors::Doors;
 use tls::Tls;
@@ -52,6 +55,10 @@ pub(crate) struct Start {
     pub(crate) reread: Box<dyn Fn() -> anyhow::Result<Resolved>>,
     /// Changes the log's levels.
     pub(crate) set_levels: crate::logging::SetLevels,
+    /// The first screen is not shown.
+    pub(crate) is_quiet: bool,
+    /// How long clients get to say goodbye.
+    pub(crate) goodbye_max: Duration,
 }
 
 /// Runs the server until it is told to stop or its storage fails.
@@ -74,6 +81,9 @@ pub(crate) fn run(start: Start) -> anyhow::Result<ExitCode> {
 
 async fn serve(start: Start, started: Instant) -> anyhow::Result<ExitCode> {
     let settings = start.resolved.settings.clone();
+    let is_quiet = start.is_quiet;
+    let is_kept = settings.durability != Durability::Memory;
+    let manner = stop::Manner { goodbye_max: start.goodbye_max, is_kept };
     check_sizes(&settings)?;
     let tls = Tls::prepare(&settings)?;
     let files_max = watch::raise_file_limit();
@@ -99,10 +109,13 @@ async fn serve(start: Start, started: Instant) -> anyhow::Result<ExitCode> {
     let doors = Doors::open(&settings, &desk, tls.as_ref(), files_max)?;
     let memory = watch::resources(&settings, &desk);
     reload::run(start, doors.terms(), tls, memory)?;
+    beanstalk::drain_on_signal(Rc::clone(&server))?;
     // The file comes last: who waits for it may rely on everything else.
-    crate::banner::print(&settings, &doors.addresses, started.elapsed());
+    if !is_quiet {
+        crate::banner::print(&settings, &doors.addresses, started.elapsed());
+    }
     doors.announce(&settings)?;
-    stop::run(server, turns, doors.leaving).await
+    stop::run(server, turns, doors.leaving, manner).await
 }
 
 /// The user of unmodified clients, with every right in `/`. Both are asked in one turn, so that
@@ -127,6 +140,14 @@ async fn make_guest(desk: &Desk) {
 
 /// A transaction is one block of the log, and a block stands in one segment.
 fn check_sizes(settings: &Settings) -> anyhow::Result<()> {
+    if settings.beanstalk.job_bytes_max > settings.limits.message_bytes_max {
+        return Err(crate::exit::Usage(format!(
+            "beanstalk.job_bytes_max is {}, more than limits.message_bytes_max ({}) allows; raise \
+             that or lower this",
+            settings.beanstalk.job_bytes_max, settings.limits.message_bytes_max
+        ))
+        .into());
+    }
     let largest = settings.limits.commit_bytes_max.max(settings.limits.message_bytes_max);
     let needed = u64::from(largest) + GROUP_OVERHEAD;
     if settings.durability != Durability::Memory && settings.log.segment_bytes < needed {

@@ -24,6 +24,8 @@ pub(crate) struct Server {
     is_rung: Cell<bool>,
     is_stopping: Cell<bool>,
     logins: Logins,
+    /// Beanstalk clients may put no more jobs.
+    pub(super) is_draining: Cell<bool>,
     /// The buffers of the thread's connections, given back when nothing happens.
     pub(crate) buffers: Rc<Buffers>,
     /// When the certificate of the TLS doors ceases to hold.
@@ -47,6 +49,7 @@ impl Server {
             is_rung: Cell::new(false),
             is_stopping: Cell::new(false),
             logins: Logins::new(),
+            is_draining: Cell::new(false),
             buffers: Rc::new(Buffers::new()),
             certificate_ends: Cell::new(None),
         })

@@ -13,7 +13,7 @@ use super::doors::Leaving;
 use super::server::{Server, now};
 
 /// How long clients get to say goodbye.
-const GOODBYE_MAX: Duration = Duration::from_secs(4);
+pub(crate) const GOODBYE_MAX: Duration = Duration::from_secs(4);
 /// How long the last checkpoint may take; without it the next start replays the log.
 const CHECKPOINT_MAX: Duration = Duration::from_secs(4);
 /// How often progress is looked at while stopping.
@@ -21,11 +21,21 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// Exit code of a storage fault.
 const EXIT_STORAGE: u8 = 3;
 
+/// How to end.
+#[derive(Clone, Copy)]
+pub(super) struct Manner {
+    /// How long clients get to say goodbye.
+    pub(super) goodbye_max: Duration,
+    /// There is something to start from again, so a checkpoint is worth its time.
+    pub(super) is_kept: bool,
+}
+
 /// Waits for a signal or a fault, then ends in order.
 pub(super) async fn run(
     server: Rc<Server>,
     mut turns: JoinHandle<Fault>,
     doors: Vec<Leaving>,
+    manner: Manner,
 ) -> anyhow::Result<ExitCode> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -39,7 +49,7 @@ pub(super) async fn run(
         fault = &mut turns => Ok(storage_fault(fault.ok())),
         _ = terminate.recv() => Ok(ExitCode::SUCCESS),
         _ = interrupt.recv() => Ok(ExitCode::SUCCESS),
-        () = drain(&server, &doors) => {
+        () = drain(&server, &doors, manner) => {
             turns.abort();
             if let Some(Err(fault)) = server.take().map(replica::Node::close) {
                 return Ok(storage_fault(Some(fault)));
@@ -52,13 +62,16 @@ pub(super) async fn run(
 
 /// Lets nobody in, says goodbye to clients, then writes a last checkpoint so that the next start
 /// is short.
-async fn drain(server: &Rc<Server>, doors: &[Leaving]) {
+async fn drain(server: &Rc<Server>, doors: &[Leaving], manner: Manner) {
     // Whoever reconnects is better refused: they would be told to go again and again.
     for door in doors {
         door.accepting.abort();
     }
     server.begin_stop();
-    wait(GOODBYE_MAX, || doors.iter().all(|door| door.open_count.get() == 0)).await;
+    wait(manner.goodbye_max, || doors.iter().all(|door| door.open_count.get() == 0)).await;
+    if !manner.is_kept {
+        return;
+    }
     if let Some(Err(fault)) = server.with(replica::Node::prepare_close) {
         tracing::error!(%fault, "the last checkpoint could not be started");
         return;
