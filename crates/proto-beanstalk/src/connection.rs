@@ -59,7 +59,7 @@ enum Step {
 /// One client's conversation.
 ///
 /// Invariant: `asked` is the number of requests without an answer; `notes` holds one note for each
-/// of them that has one ([`Ask::has_note`]), in their order.
+/// of them that has one (`Ask::has_note`), in their order.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts of one client")]
 pub struct Connection {
     options: Arc<Options>,
