@@ -53,7 +53,8 @@ impl Connection {
                 ok(&yaml::list(names), out);
             }
             (Ask::Stats, Reply::WorkFacts(facts)) => {
-                ok(&yaml::stats(&facts, &*self.host, &self.options), out);
+                let host_facts = self.host_facts.pop_front().unwrap_or_default();
+                ok(&yaml::stats(&facts, &host_facts, &*self.host, &self.options), out);
             }
             (ask, reply) => plain(ask, &reply, out),
         }
@@ -91,6 +92,7 @@ impl Connection {
                     self.used = self.used_answered.clone();
                 }
             }
+            Ask::Stats => drop(self.host_facts.pop_front()),
             Ask::Watch => self.watches_asked = self.watches_asked.saturating_sub(1),
             _ => {}
         }
