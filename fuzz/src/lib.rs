@@ -6,6 +6,7 @@
 
 pub mod amqp_connection;
 pub mod amqp_frames;
+pub mod beanstalk_connection;
 pub mod config_file;
 pub mod engine_apply;
 pub mod engine_replay;
@@ -29,6 +30,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("amqp_connection", amqp_connection::run),
     ("amqp_frames", amqp_frames::run),
+    ("beanstalk_connection", beanstalk_connection::run),
     ("config_file", config_file::run),
     ("engine_apply", engine_apply::run),
     ("engine_replay", engine_replay::run),

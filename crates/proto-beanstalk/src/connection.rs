@@ -23,7 +23,7 @@ use model::{Event, Reply, Request, Ticket};
 use wire::{Close, Outbox};
 
 use crate::{
-    Host, Options,
+    Host, HostFacts, Options,
     codec::{self, Command, Fault, Line},
     map,
 };
@@ -40,6 +40,8 @@ const DEFAULT_TUBE: Bytes = Bytes::from_static(b"default");
 const ASKED_MAX: usize = 65_536;
 /// Notes above which nothing is decoded.
 const NOTES_MAX: usize = 1024;
+/// `stats` without an answer above which nothing is decoded.
+const STATS_MAX: usize = 64;
 /// Bytes of notes above which nothing is decoded.
 const NOTES_BYTES_MAX: usize = 64 * 1024;
 /// Input above which no more is read while nothing is decoded.
@@ -59,7 +61,7 @@ enum Step {
 /// One client's conversation.
 ///
 /// Invariant: `asked` is the number of requests without an answer; `notes` holds one note for each
-/// of them that has one ([`Ask::has_note`]), in their order.
+/// of them that has one (`Ask::has_note`), in their order.
 #[allow(clippy::struct_excessive_bools, reason = "independent facts of one client")]
 pub struct Connection {
     options: Arc<Options>,
@@ -69,9 +71,11 @@ pub struct Connection {
     reading: Reading,
     /// Requests without an answer.
     asked: usize,
-    /// The last request was [`Ask::Say`]: its note can take more.
+    /// The last request was [`Ask::Say`]: while it has no answer, its note can take more.
     is_saying: bool,
     notes: VecDeque<Vec<u8>>,
+    /// For each `stats` without an answer.
+    host_facts: VecDeque<HostFacts>,
     notes_bytes: usize,
     /// The tube of the next `put`, as of the commands read.
     used: Bytes,
@@ -119,6 +123,7 @@ impl Connection {
             asked: 0,
             is_saying: false,
             notes: VecDeque::new(),
+            host_facts: VecDeque::new(),
             notes_bytes: 0,
             used: DEFAULT_TUBE,
             used_answered: DEFAULT_TUBE,
@@ -169,7 +174,6 @@ impl Connection {
     fn take_note(&mut self) -> Vec<u8> {
         let note = self.notes.pop_front().unwrap_or_default();
         self.notes_bytes = self.notes_bytes.saturating_sub(note.len());
-        self.is_saying &= !self.notes.is_empty();
         note
     }
 
@@ -180,6 +184,7 @@ impl Connection {
             || self.claims.is_batch()
             || self.asked >= ASKED_MAX
             || self.notes.len() >= NOTES_MAX
+            || self.host_facts.len() >= STATS_MAX
             || self.notes_bytes >= NOTES_BYTES_MAX
     }
 

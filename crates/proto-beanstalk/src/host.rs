@@ -1,5 +1,5 @@
-//! [`Host`]: what only the process knows and `stats` shows. The binary implements it; asked when
-//! an answer is written, never on the way of a job.
+//! [`Host`]: what only the process knows and `stats` shows. The binary implements it; never asked
+//! on the way of a job.
 
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ pub enum Counted {
 
 /// The process around the door.
 pub trait Host {
-    /// As of now.
+    /// As of now. Asked while input is read, never while the engine hands its answers over: it may
+    /// look at the engine.
     fn facts(&self) -> HostFacts;
 
     /// No new jobs are taken; what is there is worked off.

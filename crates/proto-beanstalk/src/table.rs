@@ -1,5 +1,5 @@
 //! The verbs as data: with which bytes the line of each begins, and what stands behind them.
-//! What they do is `connection`'s; how arguments are read is `codec`'s, which calls [`split`].
+//! What they do is `connection`'s; how arguments are read is `codec`'s, which calls `split`.
 
 /// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

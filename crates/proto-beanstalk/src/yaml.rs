@@ -7,19 +7,24 @@ use std::fmt::Write as _;
 
 use model::{JobFacts, JobState, Millis, QueueFacts, WorkCount, WorkFacts};
 
-use crate::{Counted, Host, Options};
+use crate::{Counted, Host, HostFacts, Options};
 
 /// `stats`.
 ///
 /// Deviation(BEAN-004): the log stands where the binlog stood; it is there whether or not jobs are
 /// kept, and its segments are counted. Requests are counted since the data directory was made.
-pub(crate) fn stats(work: &WorkFacts, host: &dyn Host, options: &Options) -> String {
+pub(crate) fn stats(
+    work: &WorkFacts,
+    facts: &HostFacts,
+    host: &dyn Host,
+    options: &Options,
+) -> String {
     let mut body = Body::new();
     let count = |by: &By| match by {
         By::Engine(what) => work.counts.get(*what as usize).copied().unwrap_or_default(),
         By::Host(what) => host.counted(*what),
     };
-    let (is_draining, facts) = (host.is_draining(), host.facts());
+    let is_draining = host.is_draining();
     body.number("current-jobs-urgent", work.jobs.urgent);
     body.number("current-jobs-ready", work.jobs.ready);
     body.number("current-jobs-reserved", work.jobs.claimed);

@@ -37,6 +37,7 @@ impl Connection {
             (Ask::BatchClaim, _) => self.on_batch_claim(|_| false, out),
             (_, Reply::Refused(refusal)) => return self.refused(ask, &refusal, (note, out)),
             (Ask::Login, Reply::Authenticated { .. }) => self.on_authenticated(out),
+            (Ask::Login, _) => return login::refuse("login not answered".to_owned(), out),
             (Ask::Vhost, Reply::Done) => self.on_entered(out),
             (Ask::FirstWatch, Reply::Watching { .. }) => self.watched.push(b"default".to_vec()),
             (Ask::Channel | Ask::FirstUse, Reply::Done) => {}
@@ -52,7 +53,8 @@ impl Connection {
                 ok(&yaml::list(names), out);
             }
             (Ask::Stats, Reply::WorkFacts(facts)) => {
-                ok(&yaml::stats(&facts, &*self.host, &self.options), out);
+                let host_facts = self.host_facts.pop_front().unwrap_or_default();
+                ok(&yaml::stats(&facts, &host_facts, &*self.host, &self.options), out);
             }
             (ask, reply) => plain(ask, &reply, out),
         }
@@ -90,6 +92,7 @@ impl Connection {
                     self.used = self.used_answered.clone();
                 }
             }
+            Ask::Stats => drop(self.host_facts.pop_front()),
             Ask::Watch => self.watches_asked = self.watches_asked.saturating_sub(1),
             _ => {}
         }

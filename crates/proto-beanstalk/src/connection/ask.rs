@@ -62,7 +62,10 @@ impl Connection {
                 let work = Work::DescribeQueue(Bytes::copy_from_slice(tube));
                 self.ask_work(Ask::StatsTube, work, out);
             }
-            Command::Stats => self.ask_work(Ask::Stats, Work::Describe, out),
+            Command::Stats => {
+                self.host_facts.push_back(self.host.facts());
+                self.ask_work(Ask::Stats, Work::Describe, out);
+            }
             Command::ListTubes => self.ask_work(Ask::ListTubes, Work::ListQueues, out),
             // What is listed is what holds when the answer has its turn.
             Command::ListTubeUsed => self.ask(Ask::ListTubeUsed, Request::Echo, out),

@@ -163,6 +163,10 @@ fn notes_and_questions_are_bounded() {
     assert_eq!(alone.out.requests.len(), NOTES_MAX);
 
     let mut alone = Alone::new();
+    alone.send(&b"stats\r\n".repeat(1_000));
+    assert_eq!(alone.out.requests.len(), 64);
+
+    let mut alone = Alone::new();
     let mut asked = 0;
     for _ in 0..30 {
         alone.send(&b"touch 1\r\n".repeat(4_000));

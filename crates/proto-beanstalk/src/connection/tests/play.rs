@@ -38,10 +38,13 @@ pub(super) struct FakeHost {
     connections: Cell<u64>,
     connections_total: Cell<u64>,
     counted: RefCell<[u64; 3]>,
+    /// The engine hands its answers over: it may not be looked at.
+    is_handing_over: Cell<bool>,
 }
 
 impl Host for FakeHost {
     fn facts(&self) -> HostFacts {
+        assert!(!self.is_handing_over.get(), "the engine is busy");
         HostFacts {
             pid: 42,
             uptime_s: 7,
@@ -80,6 +83,7 @@ pub(super) struct Client {
     pub(super) received: Vec<u8>,
     pub(super) end: Option<Close>,
     is_end_told: bool,
+    host: Rc<FakeHost>,
 }
 
 /// All of it.
@@ -121,6 +125,7 @@ impl Garden {
                 received: Vec::new(),
                 end: None,
                 is_end_told: false,
+                host: Rc::clone(&self.host),
             };
             self.host.connections.set(self.host.connections.get() + 1);
             self.host.connections_total.set(self.host.connections_total.get() + 1);
@@ -223,7 +228,9 @@ impl Client {
             if self.end.is_some() {
                 continue;
             }
+            self.host.is_handing_over.set(true);
             let result = self.hear(now, out);
+            self.host.is_handing_over.set(false);
             self.note(result);
         }
         if has_moved && !self.input.is_empty() {
