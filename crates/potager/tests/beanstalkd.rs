@@ -265,6 +265,32 @@ fn a_door_that_asks_for_a_login_does_nothing_before() {
 }
 
 #[test]
+fn a_tube_may_have_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = ["--beanstalk", "127.0.0.1:0", "--set", "beanstalk.queue_length_max=1"];
+    let (_server, doors) = serve(dir.path(), &limit);
+    let mut client = Client::new(TcpStream::connect(doors["beanstalk"].as_str().unwrap()).unwrap());
+    assert!(client.ask("put 0 0 60 1\r\na\r\n").starts_with("INSERTED "));
+    assert!(!client.ask("put 0 0 60 1\r\na\r\n").starts_with("INSERTED "));
+    client.reserve();
+    assert_eq!(client.ask("use other\r\n"), "USING other");
+    assert!(client.ask("put 0 0 60 1\r\na\r\n").starts_with("INSERTED "));
+}
+
+#[test]
+fn in_memory_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = format!("unix:{}", folder.path().join("s").display());
+    let mut command = Command::new(POTAGER);
+    command.args(["beanstalkd", "-l", &place]).current_dir(folder.path());
+    let server = Server { child: command.spawn().unwrap(), port: 0 };
+    wait_for(|| UnixStream::connect(folder.path().join("s")).is_ok());
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
 fn a_job_may_not_be_larger_than_a_message() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
