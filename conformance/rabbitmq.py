@@ -99,7 +99,7 @@ class Rabbit(Server):
                 env=self._environment(), cwd=self.data_dir,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
-        await_port(self.port, START_LIMIT_S, self.process, amqp=True)
+        await_port(self.port, START_LIMIT_S, self.process, "amqp")
 
     def control(self, *arguments: str) -> str:
         """Run rabbitmqctl against the node; returns what it prints."""

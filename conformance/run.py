@@ -25,6 +25,8 @@ from harness.runner import Target, run_suite  # noqa: E402
 from harness.verdict import Verdict  # noqa: E402
 
 DETAIL_LINES = 12
+# By door: the server whose protocol it is, as a peer.
+ORIGINALS = {"amqp": "rabbitmq", "beanstalk": "beanstalkd"}
 
 
 def arguments() -> argparse.Namespace:
@@ -32,10 +34,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--binary", type=Path, help="the potager binary to test")
-    what.add_argument("--peer", choices=["rabbitmq"], help="test Debian's RabbitMQ instead")
+    what.add_argument("--peer", choices=sorted(ORIGINALS.values()),
+                      help="test Debian's package of the original instead")
     what.add_argument("--url", help="test a running server, amqp://host:port")
-    parser.add_argument("--server", choices=["potager", "rabbitmq"], default="rabbitmq",
-                        help="what runs at --url (decides which failures are known)")
+    parser.add_argument("--server", choices=["potager", *sorted(ORIGINALS.values())],
+                        help="what runs at --url (decides which failures are known), default the "
+                             "door's original")
     parser.add_argument("--door", default="amqp", help="front door, default amqp")
     parser.add_argument("--suite", action="append", default=[], help="only this suite (repeat)")
     parser.add_argument("--only", default="", metavar="EXPRESSION", help="pytest's -k")
@@ -47,16 +51,19 @@ def arguments() -> argparse.Namespace:
 
 def target(chosen: argparse.Namespace) -> Target:
     """What to test, from the command line."""
+    original = ORIGINALS.get(chosen.door, "")
     if chosen.url:
-        return Target(chosen.server, url=chosen.url)
+        return Target(chosen.server or original, chosen.door, url=chosen.url)
     if chosen.peer:
-        return Target("rabbitmq")
+        if chosen.peer != original:
+            raise SystemExit(f"conformance: the original of the door {chosen.door} is {original}")
+        return Target(chosen.peer, chosen.door)
     if not chosen.binary:
-        raise SystemExit("conformance: give --binary PATH, --peer rabbitmq or --url amqp://...")
+        raise SystemExit(f"conformance: give --binary PATH, --peer {original} or --url ...")
     if not chosen.binary.is_file():
         raise SystemExit(f"conformance: {chosen.binary} does not exist; build it first, "
                          "cargo build --release")
-    return Target("potager", binary=chosen.binary.resolve())
+    return Target("potager", chosen.door, binary=chosen.binary.resolve())
 
 
 def show(found: Verdict) -> None:

@@ -6,19 +6,7 @@ deviations of COMPAT.md; `limits` are what this comparison cannot see sharply.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Callable
-
-from compare import Difference
-
-
-@dataclass(frozen=True)
-class Known:
-    """One difference that may be there."""
-
-    name: str
-    reason: str
-    is_it: Callable[[Difference], bool]
+from harness.comparison import Difference, Known, name_among
 
 
 def _verbs(found: Difference) -> tuple[list, list]:
@@ -85,7 +73,4 @@ def _is_faulty(found: Difference) -> bool:
 
 def name_of(found: Difference) -> str | None:
     """The known difference that this is; `None`: nobody knows it."""
-    for one in KNOWN:
-        if one.is_it(found):
-            return one.name
-    return None
+    return name_among(KNOWN, found)

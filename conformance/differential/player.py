@@ -2,11 +2,11 @@
 
 What lives here: [`Side`], the connections of a sequence to one server, and the normal form of what
 came: replies in order, deliveries by consumer, confirms as sets, counts of all queues. What does
-not: comparing two sides (compare.py). Called by compare.py.
+not: comparing two sides (harness/comparison.py), which calls this.
 
 After an action the channel is asked something harmless, so that the action has been dealt with;
 then the queues are asked for their counts. What servers do in the background may take longer:
-compare.py looks again before it calls a difference one.
+the comparison looks again before it calls a difference one.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ sys.path.insert(0, str(HERE.parent))
 
 import generator  # noqa: E402
 import known  # noqa: E402
-from compare import Comparison  # noqa: E402
+from harness.comparison import Comparison  # noqa: E402
+from player import Side  # noqa: E402
 from rabbitmq import PeerMissing, Rabbit  # noqa: E402
 
 KIND = os.environ.get("CONFORMANCE_SERVER", "potager")
@@ -45,13 +46,13 @@ def isolated(seed: int) -> list[dict]:
 def test_a_server_agrees_with_itself():
     """What differs between two runs on one server would be the comparison's own fault."""
     for seed in range(SEED, SEED + 8):
-        found = Comparison(PORT, PORT, is_one_server=True).play(isolated(seed))
+        found = Comparison(Side, PORT, PORT, is_one_server=True).play(isolated(seed))
         assert found is None, f"seed {seed}: {found}"
 
 
 def test_a_planted_difference_is_found():
     """A side that gives back what it should acknowledge is caught."""
-    comparison = Comparison(PORT, PORT, is_one_server=True)
+    comparison = Comparison(Side, PORT, PORT, is_one_server=True)
     comparison.tamper = lambda action: (
         {**action, "do": "reject", "requeue": True} if action["do"] == "ack" else action)
     found = [comparison.play(isolated(seed)) for seed in range(SEED, SEED + 12)]
@@ -68,7 +69,7 @@ def test_potager_answers_as_rabbitmq_does(tmp_path):
         pytest.skip(str(missing))
     peer.start()
     try:
-        comparison, seed = Comparison(peer.port, PORT), SEED
+        comparison, seed = Comparison(Side, peer.port, PORT), SEED
         deadline = time.monotonic() + SECONDS
         while seed < SEED + SEQUENCES and time.monotonic() < deadline:
             actions = generator.sequence(seed, 40)

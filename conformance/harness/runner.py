@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import environment, verdict
-from .server import Potager, Server, ServerFault, answers_amqp
+from .server import Potager, Server, ServerFault, answers
 from .suites import Suite
 
 PLUGIN = environment.HERE / "plugin"
@@ -23,20 +23,25 @@ PLUGIN = environment.HERE / "plugin"
 
 @dataclass(frozen=True)
 class Target:
-    """What the suites are pointed at: a binary, a RabbitMQ peer, or a server somebody else runs."""
+    """What the suites are pointed at: a binary, an original, or a server somebody else runs."""
 
     kind: str
+    door: str
     binary: Path | None = None
     url: str = ""
 
     def server(self, data_dir: Path) -> Server | None:
         """A fresh server for one suite; `None` when somebody else runs it."""
         if self.kind == "potager" and self.binary:
-            return Potager(self.binary, data_dir)
+            return Potager(self.binary, data_dir, door=self.door)
         if self.kind == "rabbitmq" and not self.url:
             from rabbitmq import Rabbit
 
             return Rabbit(data_dir)
+        if self.kind == "beanstalkd" and not self.url:
+            from beanstalkd import Beanstalkd
+
+            return Beanstalkd(data_dir)
         return None
 
 
@@ -55,7 +60,7 @@ def run_suite(suite: Suite, target: Target, keep: bool, only: str) -> verdict.Ve
     except ServerFault as fault:
         end = str(fault)
     finally:
-        end = "; ".join(part for part in (end, _stop(server)) if part)
+        end = "; ".join(part for part in (end, _stop(server, target.door)) if part)
     seconds = time.monotonic() - began
     found = verdict.judge(suite.name, target.kind, room / "record.jsonl", seconds, end)
     if only:
@@ -65,7 +70,7 @@ def run_suite(suite: Suite, target: Target, keep: bool, only: str) -> verdict.Ve
     return found
 
 
-def _stop(server: Server | None) -> str:
+def _stop(server: Server | None, door: str) -> str:
     """Stop the server; says what was wrong with its life or its end."""
     if server is None:
         return ""
@@ -73,7 +78,7 @@ def _stop(server: Server | None) -> str:
         code = server.process.returncode if server.process else "?"
         server.stop()
         return f"the server ended by itself with {code}"
-    if not answers_amqp(server.port):
+    if not answers(server.port, door):
         server.kill()
         return "the server no longer answered after the suite"
     try:

@@ -1,8 +1,9 @@
 """One server under test: start it, find its address, measure it, stop or kill it.
 
 What lives here: the process of a Potager server and what every server kind shares. What does
-not: RabbitMQ (rabbitmq.py), and anything that speaks AMQP. Called by run.py, rabbitmq.py and the
-fixtures of our own suites, which run in another interpreter and import this folder by path.
+not: the originals (rabbitmq.py, beanstalkd.py), and anything that speaks a protocol for longer than
+a greeting. Called by run.py, the originals and the fixtures of our own suites, which run in another
+interpreter and import this folder by path.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from pathlib import Path
 
 START_LIMIT_S = 20.0
 STOP_LIMIT_S = 10.0
-AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
+# By door: what a client says first, and how the server's answer begins.
+GREETINGS = {
+    "amqp": (b"AMQP\x00\x00\x09\x01", b"\x01"),
+    "beanstalk": (b"list-tube-used\r\n", b"USING "),
+}
 
 
 class ServerFault(RuntimeError):
@@ -31,34 +36,32 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def answers_amqp(port: int) -> bool:
-    """Whether a server on `port` answers the protocol header with a method frame."""
+def answers(port: int, door: str) -> bool:
+    """Whether a server on `port` answers a client's first words as the door does."""
+    said, expected = GREETINGS[door]
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=2) as probe:
-            probe.sendall(AMQP_HEADER)
-            return probe.recv(1) == b"\x01"
+            probe.sendall(said)
+            return probe.recv(len(expected), socket.MSG_WAITALL) == expected
     except OSError:
         return False
 
 
-def await_port(port: int, limit_s: float, process: subprocess.Popen, amqp: bool) -> None:
+def answers_amqp(port: int) -> bool:
+    """Whether an AMQP door listens on `port`."""
+    return answers(port, "amqp")
+
+
+def await_port(port: int, limit_s: float, process: subprocess.Popen, door: str) -> None:
     """Wait until `port` answers; fails at once when `process` ends before."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerFault(f"the server ended with {process.returncode} before it was ready")
-        if answers_amqp(port) if amqp else _connects(port):
+        if answers(port, door):
             return
         time.sleep(0.05)
     raise ServerFault(f"port {port} did not answer within {limit_s:.0f} s")
-
-
-def _connects(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        return True
-    except OSError:
-        return False
 
 
 class Server:
@@ -84,7 +87,7 @@ class Server:
         return f"amqp://guest:guest@127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start and return when the AMQP door listens."""
+        """Start and return when the door listens."""
         raise NotImplementedError
 
     def stop(self) -> int:
@@ -112,16 +115,18 @@ class Potager(Server):
 
     kind = "potager"
 
-    def __init__(self, binary: Path, data_dir: Path, extra: tuple[str, ...] = ()) -> None:
-        """Prepare a server; `extra` are further arguments of `serve`."""
+    def __init__(self, binary: Path, data_dir: Path, extra: tuple[str, ...] = (),
+                 door: str = "amqp") -> None:
+        """Prepare a server whose `port` is the one of `door`; `extra` are arguments of `serve`."""
         super().__init__(data_dir)
         self.binary = binary
         self.extra = extra
+        self.door = door
         self.http = ""
         self.beanstalk = ""
 
     def start(self) -> None:
-        """Start it; after the first start it keeps its AMQP port, so clients find it again."""
+        """Start it; after the first start it keeps its port, so clients find it again."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
         ready = self.data_dir.parent / f"{self.data_dir.name}.ready"
         ready.unlink(missing_ok=True)
@@ -129,15 +134,20 @@ class Potager(Server):
         with log:
             self.process = subprocess.Popen(
                 [str(self.binary), "serve", "--data-dir", str(self.data_dir),
-                 "--amqp", f"127.0.0.1:{self.port}", "--http", "127.0.0.1:0",
-                 "--beanstalk", "127.0.0.1:0",
-                 "--ready-file", str(ready), *self.extra],
+                 *self._doors(), "--http", "127.0.0.1:0", "--ready-file", str(ready),
+                 *self.extra],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
         doors = self._await_ready(ready)
-        self.port = int(doors["amqp"].rsplit(":", 1)[1])
+        self.port = int(doors[self.door].rsplit(":", 1)[1])
         self.http = doors.get("http", "")
         self.beanstalk = doors.get("beanstalk", "")
+
+    def _doors(self) -> list[str]:
+        own = [f"--{self.door}", f"127.0.0.1:{self.port}"]
+        if self.door == "amqp":
+            return [*own, "--beanstalk", "127.0.0.1:0"]
+        return ["--amqp", "off", *own]
 
     def _await_ready(self, ready: Path) -> dict[str, str]:
         deadline = time.monotonic() + START_LIMIT_S

@@ -13,6 +13,7 @@ from pathlib import Path
 from . import environment
 
 OWN = environment.HERE / "amqp"
+BEANSTALK = environment.HERE / "beanstalk"
 
 # A port where nobody listens: celery's suite then sees at once that there is no Redis, and never
 # finds one that happens to run on this machine.
@@ -49,6 +50,10 @@ def _upstream(port: int) -> dict[str, str]:
 
 def _own(name: str, limit_s: int, files: tuple[str, ...], about: str) -> Suite:
     return Suite(f"amqp/{name}", limit_s, lambda: OWN, files, lambda port: {}, about)
+
+
+def _beanstalk(name: str, limit_s: int, files: tuple[str, ...], about: str) -> Suite:
+    return Suite(f"beanstalk/{name}", limit_s, lambda: BEANSTALK, files, lambda port: {}, about)
 
 
 SUITES = (
@@ -91,6 +96,18 @@ SUITES = (
           ("test_differential.py",), lambda port: {},
           "generated sequences of methods: Potager and RabbitMQ must answer the same"),
     _own("ledger", 300, ("test_ledger.py",), "confirmed messages through kill -9"),
+    _beanstalk("greenstalk", 300,
+               ("test_greenstalk_jobs.py", "test_greenstalk_tubes.py", "test_greenstalk_time.py",
+                "test_greenstalk_server.py"), "greenstalk: every command, every figure"),
+    _beanstalk("wire", 120, ("test_wire.py",), "raw sockets: forms, lengths, order, half-close"),
+    _beanstalk("transcripts", 300, ("test_transcripts.py",),
+               "the recorded stories, answer by answer"),
+    _beanstalk("hostile", 300, ("test_hostile_common.py", "test_hostile_beanstalk.py"),
+               "raw sockets: the hostile inputs, group by group"),
+    Suite("beanstalk/differential", 300, lambda: environment.HERE / "beanstalk_differential",
+          ("test_differential.py",), lambda port: {},
+          "generated sequences of commands: Potager and beanstalkd must answer the same"),
+    _beanstalk("ledger", 120, ("test_ledger.py",), "inserted and deleted jobs through kill -9"),
 )
 
 
