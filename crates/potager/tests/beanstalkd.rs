@@ -278,6 +278,29 @@ fn a_tube_may_have_a_limit() {
 }
 
 #[test]
+fn the_load_generator_measures_it() {
+    let server = Server::start(&[]);
+    let (address, pid) = (format!("127.0.0.1:{}", server.port), server.child.id().to_string());
+    let bench = |more: &[&str]| {
+        let line = ["bench", "beanstalk", "--json", "--addr", &address, "--pid", &pid];
+        let output = run(&[&line, more].concat());
+        assert!(output.status.success(), "{}", err(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let flow = ["--seconds", "0.2", "--warm-up-seconds", "0", "--clients", "2", "--pipeline", "10"];
+    let report = bench(&flow);
+    assert!(report["jobs"].as_u64().unwrap() > 0 && report["round_us"]["p99"].is_f64(), "{report}");
+    assert!(report["server_cpu"].is_object(), "{report}");
+    let report = bench(&["--fill", "25", "--pipeline", "10", "--tube", "left"]);
+    assert_eq!(report["jobs"], 25);
+    assert!(report["resident_bytes"][0].as_u64().unwrap() > 0, "{report}");
+    let mut client = server.client();
+    assert!(client.ask("stats-tube left\r\n").starts_with("OK "));
+    let ready = (0..20).map(|_| client.hear()).find(|line| line.starts_with("current-jobs-ready"));
+    assert_eq!(ready.unwrap(), "current-jobs-ready: 25");
+}
+
+#[test]
 fn in_memory_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let place = format!("unix:{}", folder.path().join("s").display());
