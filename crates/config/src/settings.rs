@@ -111,12 +111,6 @@ pub struct Beanstalk {
     pub user: String,
     /// The virtual host that tubes are queues of.
     pub vhost: String,
-    /// Messages of a queue that this door makes; 0 is no limit.
-    pub queue_length_max: u64,
-    /// Bytes of the messages of a queue that this door makes; 0 is no limit.
-    pub queue_bytes_max: u64,
-    /// Claims of a job in a queue that this door makes, before it is laid aside; 0 is no limit.
-    pub deliveries_max: u32,
 }
 
 /// Where a door listens that takes connections of this machine through a file, too.
@@ -300,9 +294,6 @@ impl Settings {
                 needs_login: false,
                 user: String::new(),
                 vhost: String::new(),
-                queue_length_max: 0,
-                queue_bytes_max: 0,
-                deliveries_max: 0,
             },
             http: Http { listen: None, tls_listen: TlsListen::Off },
             tls: Tls::default(),

@@ -198,23 +198,23 @@ pub const SETTINGS: &[Setting] = &[
         "beanstalk.queue_length_max",
         Kind::Number { min: 0, max: U32 },
         "0",
-        "Ready jobs of a tube that this door makes; more are refused. 0 is no limit.",
-        |s, v| v.number().map(|n| s.beanstalk.queue_length_max = n),
+        "Jobs of a tube that this door makes; more are refused. 0 is no limit.",
+        |s, v| v.number().map(|n| s.limits.job_queue_length_max = limit(n)),
     ),
     plain(
         "beanstalk.queue_bytes_max",
         Kind::Bytes { min: 0, max: 1 << 50 },
         "0",
-        "Bytes of the ready jobs of a tube that this door makes; more are refused. 0 is no limit.",
-        |s, v| v.number().map(|n| s.beanstalk.queue_bytes_max = n),
+        "Bytes of the jobs of a tube that this door makes; more are refused. 0 is no limit.",
+        |s, v| v.number().map(|n| s.limits.job_queue_bytes_max = limit(n)),
     ),
     plain(
         "beanstalk.deliveries_max",
         Kind::Number { min: 0, max: U32 },
         "0",
-        "How often a job of a tube that this door makes is reserved before it is given up. 0 is no \
+        "How often a job of a tube that this door makes may come back before it is buried. 0 is no \
          limit.",
-        |s, v| v.number().map(|n| s.beanstalk.deliveries_max = n),
+        |s, v| v.number().map(|n| s.limits.job_deliveries_max = limit(n)),
     ),
     plain(
         "http.listen",
@@ -447,6 +447,11 @@ fn path(value: &Value) -> Option<PathBuf> {
 /// An empty path is none.
 fn some(path: PathBuf) -> Option<PathBuf> {
     Some(path).filter(|path| !path.as_os_str().is_empty())
+}
+
+/// 0 stands for no limit.
+fn limit<T: Default + PartialEq>(number: T) -> Option<T> {
+    Some(number).filter(|number| *number != T::default())
 }
 
 fn listen(value: &Value, field: &mut Option<SocketAddr>) -> Option<()> {

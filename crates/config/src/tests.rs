@@ -214,6 +214,15 @@ fn the_beanstalk_door_listens_at_an_address_or_at_a_file() {
 }
 
 #[test]
+fn a_limit_of_0_is_none() {
+    let text = "[beanstalk]\nqueue_length_max = 7\nqueue_bytes_max = 0\ndeliveries_max = 3\n";
+    let limits = from_file(text).unwrap().settings.limits;
+    assert_eq!(limits.job_queue_length_max, Some(7));
+    assert_eq!(limits.job_queue_bytes_max, None);
+    assert_eq!(limits.job_deliveries_max, Some(3));
+}
+
+#[test]
 fn beanstalk_over_tls_wants_an_address_and_a_certificate() {
     let flags = |mode: &str| vec![pair("tls.mode", mode), pair("beanstalk.tls_listen", "[::1]:1")];
     let opened = |flags: Vec<_>| {

@@ -265,6 +265,55 @@ fn a_door_that_asks_for_a_login_does_nothing_before() {
 }
 
 #[test]
+fn a_tube_may_have_a_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let limit = ["--beanstalk", "127.0.0.1:0", "--set", "beanstalk.queue_length_max=1"];
+    let (_server, doors) = serve(dir.path(), &limit);
+    let mut client = Client::new(TcpStream::connect(doors["beanstalk"].as_str().unwrap()).unwrap());
+    assert!(client.ask("put 0 0 60 1\r\na\r\n").starts_with("INSERTED "));
+    assert!(!client.ask("put 0 0 60 1\r\na\r\n").starts_with("INSERTED "));
+    client.reserve();
+    assert_eq!(client.ask("use other\r\n"), "USING other");
+    assert!(client.ask("put 0 0 60 1\r\na\r\n").starts_with("INSERTED "));
+}
+
+#[test]
+fn the_load_generator_measures_it() {
+    let server = Server::start(&[]);
+    let (address, pid) = (format!("127.0.0.1:{}", server.port), server.child.id().to_string());
+    let bench = |more: &[&str]| {
+        let line = ["bench", "beanstalk", "--json", "--addr", &address, "--pid", &pid];
+        let output = run(&[&line, more].concat());
+        assert!(output.status.success(), "{}", err(&output));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let flow = ["--seconds", "0.2", "--warm-up-seconds", "0", "--clients", "2", "--pipeline", "10"];
+    let report = bench(&flow);
+    assert!(report["jobs"].as_u64().unwrap() > 0 && report["round_us"]["p99"].is_f64(), "{report}");
+    assert!(report["server_cpu"].is_object(), "{report}");
+    let report = bench(&["--fill", "25", "--pipeline", "10", "--tube", "left"]);
+    assert_eq!(report["jobs"], 25);
+    assert!(report["resident_bytes"][0].as_u64().unwrap() > 0, "{report}");
+    let mut client = server.client();
+    assert!(client.ask("stats-tube left\r\n").starts_with("OK "));
+    let ready = (0..20).map(|_| client.hear()).find(|line| line.starts_with("current-jobs-ready"));
+    assert_eq!(ready.unwrap(), "current-jobs-ready: 25");
+}
+
+#[test]
+fn in_memory_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = format!("unix:{}", folder.path().join("s").display());
+    let mut command = Command::new(POTAGER);
+    command.args(["beanstalkd", "-l", &place]).current_dir(folder.path());
+    let server = Server { child: command.spawn().unwrap(), port: 0 };
+    wait_for(|| UnixStream::connect(folder.path().join("s")).is_ok());
+    let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    assert_eq!(server.stop(), 0);
+}
+
+#[test]
 fn a_job_may_not_be_larger_than_a_message() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");

@@ -2,8 +2,9 @@
 //!
 //! Lives here: for AMQP the scenarios (`plan`), the generator (`load`, `publisher`, `consumer`,
 //! `scan`), sizes of idle things (`footprint`) and the report; for beanstalkd all of that in
-//! `beanstalk`; what the machine says (`process`, `flush`). Not here: comparing two servers (`bench/compare.py`), and anything that knows which
-//! server it talks to. How to read the figures: `docs/performance.md`.
+//! `beanstalk`; what the machine says (`process`, `flush`). Not here: comparing two servers
+//! (`bench/compare.py`, `bench/compare_beanstalk.py`), and anything that knows which server it
+//! talks to. How to read the figures: `docs/performance.md`.
 
 pub(crate) mod beanstalk;
 mod consumer;

@@ -189,9 +189,10 @@ impl Process {
     }
 }
 
+/// Asked from within `Server::collect`: nothing here may look at the node.
 impl Host for Process {
     fn facts(&self) -> HostFacts {
-        let log = self.server.read(|node| node.journal().stats()).unwrap_or_default();
+        let log = self.server.log.get();
         let (user_time, system_time) = processor_time();
         let system = rustix::system::uname();
         let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();

@@ -26,6 +26,9 @@ pub(crate) struct Server {
     logins: Logins,
     /// Beanstalk clients may put no more jobs.
     pub(super) is_draining: Cell<bool>,
+    /// What the journal counted when somebody last looked: a door that is asked while it is given
+    /// answers cannot ask the node.
+    pub(super) log: Cell<journal::Stats>,
     /// The buffers of the thread's connections, given back when nothing happens.
     pub(crate) buffers: Rc<Buffers>,
     /// When the certificate of the TLS doors ceases to hold.
@@ -50,6 +53,7 @@ impl Server {
             is_stopping: Cell::new(false),
             logins: Logins::new(),
             is_draining: Cell::new(false),
+            log: Cell::default(),
             buffers: Rc::new(Buffers::new()),
             certificate_ends: Cell::new(None),
         })

@@ -43,6 +43,7 @@ pub(super) fn resources(settings: &Settings, desk: &Desk) -> Rc<Cell<u64>> {
             let is_short = resident_bytes().is_some_and(|bytes| bytes > mark);
             desk.server().watch(|node| {
                 node.measure_disk();
+                desk.server().log.set(node.journal().stats());
                 if is_short != is_on {
                     is_on = is_short;
                     node.set_alarm(Alarm::Memory, is_on);
