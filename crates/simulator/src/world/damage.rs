@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use journal::Workers;
 use journal::disk::{FaultyDisk, Lie, PlannedLie};
+use journal::{Survey, Workers};
 use model::{
     Envelope, Event as Told, Lsn, Millis, Output, Publish, Reply, Request, SessionId, Ticket,
 };
@@ -159,24 +159,7 @@ impl World {
         if !rotten.flip_bit(&path, bit) {
             return;
         }
-        let is_newest = self.is_newest(&paths, &path);
-        self.compare_damaged(&sound, &rotten, is_newest);
-    }
-
-    /// Whether the file is the last one of the log: damage to its very last commit cannot be told
-    /// from a torn write.
-    fn is_newest(&self, paths: &[std::path::PathBuf], path: &std::path::Path) -> bool {
-        let is_log = |path: &std::path::Path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"))
-        };
-        let used = |path: &&std::path::PathBuf| {
-            is_log(path)
-                && self.server.disk.bytes(path).is_some_and(|bytes| {
-                    bytes.get(4096..).is_some_and(|blocks| blocks.iter().any(|byte| *byte != 0))
-                })
-        };
-        is_log(path)
-            && paths.iter().filter(used).max().is_some_and(|newest| newest <= &path.to_path_buf())
+        self.compare_damaged(&sound, &rotten);
     }
 
     /// One of several writes goes elsewhere; the commits behind it prove that it is missing.
@@ -206,24 +189,25 @@ impl World {
         }
         self.totals.disk(&lying.tally());
         self.trace.note(self.now, &format!("{lie:?} after {after}"));
-        self.compare_damaged(&honest.after_power_loss(1), &lying.after_power_loss(1), false);
+        self.compare_damaged(&honest.after_power_loss(1), &lying.after_power_loss(1));
     }
 
     /// Opens both; what the damaged one serves must be what the sound one has.
-    fn compare_damaged(&mut self, sound: &FaultyDisk, damaged: &FaultyDisk, may_be_torn: bool) {
+    fn compare_damaged(&mut self, sound: &FaultyDisk, damaged: &FaultyDisk) {
         let wall = self.clock.show(self.now);
+        // Before the copy is opened: a start writes a statement of its own.
+        let survey = Survey::take(Arc::new(sound.fork()), &self.server.setup.journal.dir);
+        let Ok(Lsn(proven)) = survey.map(|survey| survey.proven) else {
+            self.facts.push(Fact::Stuck("a sound copy cannot be surveyed".to_owned()));
+            return;
+        };
         let Some(sound) = Aside::open(self, sound, wall) else {
             self.facts.push(Fact::Stuck("a sound copy does not open".to_owned()));
             return;
         };
         let Some(mut damaged) = Aside::open(self, damaged, wall) else { return };
         let (right, found) = (sound.state(), damaged.state());
-        let is_torn = may_be_torn && found.0 < right.0;
-        if found != right && !is_torn {
-            let detail = format!("damage changed the state {right:x?} to {found:x?} unnoticed");
-            self.facts.push(Fact::Garbled { place: 0, detail });
-            return;
-        }
+        self.facts.push(Fact::Examined { proven, right, found });
         self.read_all(&mut damaged, true);
     }
 
