@@ -64,6 +64,23 @@ pub(crate) struct Fetches {
     sent: usize,
 }
 
+/// What is with the commit thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InFlight {
+    record_bytes: usize,
+    /// Sequence number of the first segment it writes to. That one and those behind it hold more
+    /// than `places` knows of: nothing may be concluded from what it says about their ranges.
+    pub(crate) segment: u64,
+}
+
+impl InFlight {
+    fn of(batch: &[Placed]) -> Option<Self> {
+        let segment = batch.first()?.segment.sequence;
+        let record_bytes = batch.iter().map(|placed| placed.block.record_bytes).sum();
+        Some(Self { record_bytes, segment })
+    }
+}
+
 /// The log. All methods but [`Journal::open`] and [`Journal::close`] return without waiting.
 pub struct Journal {
     pub(crate) options: Options,
@@ -75,8 +92,7 @@ pub struct Journal {
     /// Blocks that wait for the commit in flight, or for a segment.
     pub(crate) sealed: VecDeque<Block>,
     pub(crate) sealed_bytes: usize,
-    /// Bytes of the commit in flight.
-    pub(crate) in_flight: Option<usize>,
+    pub(crate) in_flight: Option<InFlight>,
     pub(crate) durable: Lsn,
     /// The first fault; repeated for ever.
     pub(crate) fault: Option<Fault>,
@@ -149,7 +165,7 @@ impl Journal {
 
     /// Bytes that are not committed yet: open, sealed and in flight.
     pub fn uncommitted_bytes(&self) -> usize {
-        self.open.record_bytes + self.sealed_bytes + self.in_flight.unwrap_or(0)
+        self.open.record_bytes + self.sealed_bytes + self.in_flight.map_or(0, |commit| commit.record_bytes)
     }
 
     pub(crate) fn check(&self) -> Result<(), Fault> {
@@ -262,7 +278,7 @@ impl Journal {
             return self.check_room();
         }
         let batch = std::mem::take(&mut self.batch);
-        self.in_flight = Some(batch.iter().map(|placed| placed.block.record_bytes).sum());
+        self.in_flight = InFlight::of(&batch);
         if let Err(fault) = self.commits.send(batch) {
             return self.poison(fault);
         }
@@ -470,8 +486,9 @@ impl Journal {
         {
             self.witnessed = next;
             let block = Block::new(Vec::new(), next);
-            self.in_flight = Some(0);
-            if let Err(fault) = self.commits.send(vec![Placed { block, segment, offset }]) {
+            let batch = vec![Placed { block, segment, offset }];
+            self.in_flight = InFlight::of(&batch);
+            if let Err(fault) = self.commits.send(batch) {
                 return self.poison(fault);
             }
         }
