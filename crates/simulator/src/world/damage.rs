@@ -11,7 +11,7 @@ use journal::{Survey, Workers};
 use model::{
     Envelope, Event as Told, Lsn, Millis, Output, Publish, Reply, Request, SessionId, Ticket,
 };
-use replica::{Node, SessionInfo};
+use replica::{Node, SessionInfo, Startup};
 
 use crate::dice::Dice;
 use crate::fact::Fact;
@@ -40,19 +40,19 @@ enum Answer {
 }
 
 impl Aside {
-    /// `None`: refused, which is always allowed for a damaged disk.
-    fn open(world: &World, disk: &FaultyDisk, wall: Millis) -> Option<Self> {
+    /// Refused is always allowed for a damaged disk.
+    fn open(world: &World, disk: &FaultyDisk, wall: Millis) -> Result<Self, Startup> {
         let setup = &world.server.setup;
         let options = replica::Options { journal: setup.journal.clone(), limits: setup.limits };
         let mut dice = Dice::new(world.seed);
         let entropy = Box::new(move || dice.roll());
         let disk = Arc::new(disk.clone());
-        let (mut node, _) = Node::open(disk, options, Workers::Inline, wall, entropy).ok()?;
+        let (mut node, _) = Node::open(disk, options, Workers::Inline, wall, entropy)?;
         let session = node.open_session(SessionInfo::default(), std::rc::Rc::new(|| {}));
         let mut aside = Self { node, session, wall };
         aside.ask(Request::OpenVhost("/".into()));
         aside.ask(Request::OpenChannel { is_strict: false });
-        Some(aside)
+        Ok(aside)
     }
 
     /// Asks and waits; publishes without confirm are not answered.
@@ -91,14 +91,18 @@ impl Aside {
     }
 }
 
+fn not_opened(what: &str, why: &Startup) -> Fact {
+    Fact::Stuck(format!("{what} does not open: {why}"))
+}
+
 impl World {
     /// Opens a copy of the disk as a second server would after a kill, and compares.
     pub(super) fn replay_aside(&mut self, node: u64) {
         let wall = self.clock.show(self.now);
         let copy = self.server.disk.fork();
         match Aside::open(self, &copy, wall) {
-            Some(aside) => self.facts.push(Fact::Compared { node, replay: aside.state().1 }),
-            None => self.facts.push(Fact::Stuck("a copy of the disk does not open".to_owned())),
+            Ok(aside) => self.facts.push(Fact::Compared { node, replay: aside.state().1 }),
+            Err(why) => self.facts.push(not_opened("a copy of the disk", &why)),
         }
     }
 
@@ -130,15 +134,20 @@ impl World {
 
     fn open_after_cut(&mut self, copy: &FaultyDisk, promised: Lsn) -> Option<Aside> {
         let wall = self.clock.show(self.now);
-        let aside = Aside::open(self, copy, wall);
-        let end = aside.as_ref().map(|aside| aside.node.journal().next_lsn());
-        if end.is_some_and(|end| end >= promised) {
-            return aside;
+        let aside = match Aside::open(self, copy, wall) {
+            Ok(aside) => aside,
+            Err(why) => {
+                self.facts.push(not_opened("what a power cut leaves", &why));
+                return None;
+            }
+        };
+        let end = aside.node.journal().next_lsn();
+        if end < promised {
+            let lost = format!("the log from {end} to {promised}, after a power cut,");
+            self.facts.push(Fact::Missing(lost));
+            return None;
         }
-        let end = end.map_or_else(|| "its beginning".to_owned(), |end| end.to_string());
-        let lost = format!("the log from {end} to {promised}, after a power cut,");
-        self.facts.push(Fact::Missing(lost));
-        None
+        Some(aside)
     }
 
     /// Flips a bit of some file of a copy, as it would lie there after a kill.
@@ -171,9 +180,9 @@ impl World {
         let lie = if self.dice.chance(50) { Lie::Lost } else { Lie::Offset(offset) };
         let after = self.dice.below(u64::from(ASIDE) / 2);
         for (disk, is_lying) in [(&honest, false), (&lying, true)] {
-            let Some(mut aside) = Aside::open(self, disk, wall) else {
-                self.facts.push(Fact::Stuck("a sound copy does not open".to_owned()));
-                return;
+            let mut aside = match Aside::open(self, disk, wall) {
+                Ok(aside) => aside,
+                Err(why) => return self.facts.push(not_opened("a sound copy", &why)),
             };
             if is_lying {
                 lying.plan_lie(PlannedLie { name: "log-".to_owned(), after, lie: lie.clone() });
@@ -201,11 +210,11 @@ impl World {
             self.facts.push(Fact::Stuck("a sound copy cannot be surveyed".to_owned()));
             return;
         };
-        let Some(sound) = Aside::open(self, sound, wall) else {
-            self.facts.push(Fact::Stuck("a sound copy does not open".to_owned()));
-            return;
+        let sound = match Aside::open(self, sound, wall) {
+            Ok(sound) => sound,
+            Err(why) => return self.facts.push(not_opened("a sound copy", &why)),
         };
-        let Some(mut damaged) = Aside::open(self, damaged, wall) else { return };
+        let Ok(mut damaged) = Aside::open(self, damaged, wall) else { return };
         let (right, found) = (sound.state(), damaged.state());
         self.facts.push(Fact::Examined { proven, right, found });
         self.read_all(&mut damaged, true);
