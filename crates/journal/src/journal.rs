@@ -1,8 +1,8 @@
 //! [`Journal`]: the main thread's half of the log.
 //!
 //! Lives here: appending, handing blocks over, collecting completions, hot reads, and the rule that
-//! the first fault ends it all. Not here: what is done in the background and when (`upkeep.rs`),
-//! and everything that blocks (`commit.rs`, `background.rs`). Crate `replica` is the owner.
+//! the first fault ends it all. Not here: how much room is left (`room.rs`), what is done in the
+//! background and when (`upkeep.rs`), and everything that blocks (`commit.rs`, `background.rs`). Crate `replica` is the owner.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,9 +29,6 @@ use crate::worker::{JOBS_MAX, Link};
 /// Fetches at the background worker at a time; a job and its answer must still fit.
 const FETCHES_SENT_MAX: usize = JOBS_MAX / 2;
 
-/// Publishes wait when less than this has a place without background work.
-const ROOM_MARGIN: u64 = 1024 * 1024;
-
 /// What [`Journal::poll`] collected.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -43,17 +40,6 @@ pub struct Progress {
     pub checkpoint: Option<(Lsn, Result<(), Fault>)>,
     /// A background job ended; `Journal::maintain` may have something to do.
     pub maintained: bool,
-}
-
-/// Whether publishes may be accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// Yes.
-    Free,
-    /// Not now: background work lags. Stop reading from publishers, it clears by itself.
-    Wait,
-    /// Refuse them: disk space is short. Everything else is still accepted.
-    Full,
 }
 
 /// Reads that wait.
@@ -165,7 +151,9 @@ impl Journal {
 
     /// Bytes that are not committed yet: open, sealed and in flight.
     pub fn uncommitted_bytes(&self) -> usize {
-        self.open.record_bytes + self.sealed_bytes + self.in_flight.map_or(0, |commit| commit.record_bytes)
+        self.open.record_bytes
+            + self.sealed_bytes
+            + self.in_flight.map_or(0, |commit| commit.record_bytes)
     }
 
     pub(crate) fn check(&self) -> Result<(), Fault> {
@@ -213,10 +201,7 @@ impl Journal {
     /// Seals the open block, or as much of it as is whole, before it gets too large.
     #[cold]
     fn make_room(&mut self, bytes: usize) -> Result<(), Fault> {
-        let uncommitted = (self.uncommitted_bytes() + bytes) as u64;
-        if uncommitted > self.ring.room_ever() {
-            return self.poison(Fault::Exhausted { dir: self.dir.dir.clone() });
-        }
+        self.check_room(bytes as u64)?;
         if !self.open.is_in_group() {
             self.seal();
         } else if (self.open.record_bytes + bytes) as u64 > self.options.group_bytes_max() {
@@ -252,7 +237,7 @@ impl Journal {
             return Ok(());
         }
         if self.sealed.is_empty() && (self.open.is_empty() || !self.ring.fits(self.open.extent())) {
-            return self.check_room();
+            return self.check_room(0);
         }
         self.place_sealed();
         if self.sealed.is_empty() && !self.open.is_empty() && self.ring.fits(self.open.extent()) {
@@ -275,7 +260,7 @@ impl Journal {
 
     fn start_commit(&mut self) -> Result<(), Fault> {
         if self.batch.is_empty() {
-            return self.check_room();
+            return self.check_room(0);
         }
         let batch = std::mem::take(&mut self.batch);
         self.in_flight = InFlight::of(&batch);
@@ -284,14 +269,6 @@ impl Journal {
         }
         if self.options.durability == Durability::Memory {
             self.commits.run_pending();
-        }
-        Ok(())
-    }
-
-    /// Ends the journal when what waits can never get a place.
-    fn check_room(&mut self) -> Result<(), Fault> {
-        if self.uncommitted_bytes() as u64 > self.ring.room_ever() {
-            return self.poison(Fault::Exhausted { dir: self.dir.dir.clone() });
         }
         Ok(())
     }
@@ -399,31 +376,6 @@ impl Journal {
             }
         }
         Ok(())
-    }
-
-    /// Whether publishes may be accepted.
-    pub fn room(&self) -> Room {
-        if self.upkeep.space.is_short() {
-            return Room::Full;
-        }
-        let uncommitted = self.uncommitted_bytes() as u64;
-        let margin = self.options.block_bytes_max().min(ROOM_MARGIN);
-        let ever = self.ring.room_ever().saturating_sub(uncommitted);
-        let now = self.ring.room_now().saturating_sub(uncommitted);
-        if ever < self.ring.reserve() || now < margin { Room::Wait } else { Room::Free }
-    }
-
-    /// Whether even single publishes must be refused: so little is left that what they add would
-    /// soon leave no place for acknowledgements. Holding publishers back at [`Room::Full`] is not
-    /// enough, for new ones come, each with what it sent before it could be told.
-    pub fn is_tight(&self) -> bool {
-        let uncommitted = self.uncommitted_bytes() as u64;
-        let ever = self.ring.room_ever().saturating_sub(uncommitted);
-        if !self.upkeep.space.is_short() {
-            return ever < self.ring.reserve() / 8;
-        }
-        let now = self.ring.room_now().saturating_sub(uncommitted);
-        ever.min(now) < self.ring.reserve() / 2
     }
 
     /// Does the work that has no thread. Only with [`crate::Workers::Inline`].

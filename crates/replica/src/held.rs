@@ -3,7 +3,31 @@
 //! before (`Node::is_paused`).
 
 use engine::Push;
-use model::{Envelope, Op, Refusal, Reply, Request};
+use model::{Envelope, Op, Publish, Refusal, Reply, Request};
+
+/// What a message has in the log besides names, properties and body: heads, and some targets.
+const OVERHEAD_BYTES: usize = 128;
+
+/// About how much log the messages of a request take; 0 when it adds none.
+pub(crate) fn added_bytes(request: &Request) -> u64 {
+    let bytes = if let Request::Publish(publish) = request {
+        message_bytes(publish)
+    } else if let Request::Commit(ops) = request {
+        let publishes = ops.iter().map(|op| match op {
+            Op::Publish(publish) => message_bytes(publish),
+            Op::Ack { .. } | Op::Release { .. } => 0,
+        });
+        publishes.sum()
+    } else {
+        0
+    };
+    bytes as u64
+}
+
+const fn message_bytes(publish: &Publish) -> usize {
+    let names = publish.exchange.len() + publish.routing_key.len();
+    OVERHEAD_BYTES + names + publish.properties.len() + publish.body.len()
+}
 
 /// The answer to a request that would add messages; `None` for every other.
 ///

@@ -161,6 +161,37 @@ fn a_segment_that_is_still_being_written_is_not_retired() {
     owner.recover(&disk);
 }
 
+/// Blocks take whole pages and are never split. Counted by its bytes, the log looked as if it had
+/// room when it had none for what waited.
+#[test]
+fn room_is_left_until_the_log_says_that_it_is_tight() {
+    for bytes in [50, 700, 2_900, 7_000, 11_000, 20_000, 33_000] {
+        let disk = FaultyDisk::new();
+        let (mut journal, _) = open(&disk).expect("open");
+        let mut owner = Owner::default();
+        // One long commit is in flight; nobody makes room; everything gathers behind it.
+        owner.publish(&mut journal, 10).expect("publish");
+        journal.flush().expect("flush");
+        let mut count = 0;
+        while !journal.is_tight(bytes as u64 + 10) {
+            owner.publish(&mut journal, bytes).expect("there was room");
+            count += 1;
+        }
+        assert!(count as usize * bytes > 3 * SEGMENT as usize / 2, "{count} of {bytes}");
+        for _ in 0..4 {
+            journal.run_pending();
+            journal.poll().expect("poll");
+            journal.flush().expect("what was accepted has a place");
+        }
+        let newest = owner.needed.0.keys().next_back().copied();
+        owner.settle(&mut journal, newest.expect("some")).expect("settle");
+        owner.settle_down(&mut journal).expect("and the ring turns");
+        assert_eq!(journal.durable(), journal.next_lsn());
+        drop(journal);
+        owner.recover(&disk);
+    }
+}
+
 #[test]
 fn records_beyond_the_reserve_end_the_journal() {
     let disk = FaultyDisk::new();
