@@ -2,7 +2,8 @@
 //!
 //! Lives here: appending, handing blocks over, collecting completions, hot reads, and the rule that
 //! the first fault ends it all. Not here: how much room is left (`room.rs`), what is done in the
-//! background and when (`upkeep.rs`), and everything that blocks (`commit.rs`, `background.rs`). Crate `replica` is the owner.
+//! background and when (`upkeep.rs`), and everything that blocks (`commit.rs`, `background.rs`).
+//! Crate `replica` is the owner.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! How much room the log has left, and what that means for who wants to add to it.
 //!
-//! Lives here: [`Room`] and the limits behind it. Not here: the places of single blocks (`ring.rs`),
-//! free space of the disk (`space.rs`), making room (`upkeep.rs`). Crate `replica` asks before it
-//! accepts work.
+//! Lives here: [`Room`] and the limits behind it. Not here: the places of single blocks
+//! (`ring.rs`), free space of the disk (`space.rs`), making room (`upkeep.rs`). Crate `replica`
+//! asks before it accepts work.
 //!
 //! What waits for a place is counted with the place that it will take: whole pages, and the ends of
 //! segments into which no block fits. Counted by its bytes, a ring of small segments was full long

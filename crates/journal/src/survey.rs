@@ -117,7 +117,7 @@ pub struct Survey {
     /// Positions up to here were given out, as far as can be seen.
     pub reach: Lsn,
     /// Everything before this was durable once, says the log itself: a checkpoint or a block that
-    /// was written later. A log that ends before it is damaged, one that ends behind it may be torn.
+    /// was written later. A log that ends before it is damaged; one that ends behind may be torn.
     pub proven: Lsn,
     /// Whole records behind `end` that cannot be used, because what is before them is gone.
     pub stranded: u64,

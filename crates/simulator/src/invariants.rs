@@ -2,15 +2,13 @@
 //! at the first one that breaks it. None of them knows the server; each knows one sentence.
 //!
 //! Called by `world` after every step. Every file has a test that feeds it a history which breaks
-//! the sentence: a checker counts only after it has caught something. (`doubts` is no invariant but
-//! what two of them share.)
+//! the sentence: a checker counts only after it has caught something.
 
 mod acknowledged_loss;
 mod backup;
 mod credit;
 mod damage;
 mod disk_failure;
-mod doubts;
 mod gone;
 mod one_commit;
 mod order;

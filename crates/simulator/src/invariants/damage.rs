@@ -1,10 +1,10 @@
 //! What reaches a client is what somebody published, whole, and in a queue where it belongs. And a
 //! damaged disk is refused or gives the right state.
 //!
-//! The one exception is the very last commit: damage to it looks like a torn write, and nothing that
-//! was written later knows better. So the log may end early, but never before what it says of itself
-//! was durable; in which file the damage lies has nothing to do with it (the next segment may be
-//! begun, or be full of what its last use left behind).
+//! The one exception is the very last commit: damage to it looks like a torn write, and nothing
+//! that was written later knows better. So the log may end early, but never before what it says of
+//! itself was durable; in which file the damage lies has nothing to do with it (the next segment
+//! may be begun, or be full of what its last use left behind).
 //!
 //! Promise: P11.
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
-use super::doubts::Doubts;
+use crate::doubts::Doubts;
 use crate::fact::{ConnId, Delivered, Fact, MessageId, Place};
 
 /// See the module's head.

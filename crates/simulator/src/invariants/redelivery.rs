@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
-use super::doubts::Doubts;
+use crate::doubts::Doubts;
 use crate::fact::{ConnId, Delivered, Fact, MessageId, Place};
 
 /// One consumer and what it has seen of each source and priority.

@@ -6,7 +6,7 @@
 //! yes makes it count, a no or the end of the connection makes it void. Nothing is forgiven that
 //! is not explained.
 //!
-//! Not an invariant itself: `owners` and `redelivery` object through it.
+//! Not an invariant itself: `invariants::owners` and `invariants::redelivery` object through it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
