@@ -68,7 +68,7 @@ fn the_story_contains_what_it_should() {
     let stats = journal.stats();
     assert!(stats.checkpoint.0 > 0, "a checkpoint was written");
     assert!(stats.survivor_files > 0, "records survived their segment");
-    assert!(journal.next_lsn().0 > 6 * crate::rig::SEGMENT, "the ring turned");
+    assert!(journal.next_lsn().0 > 6 * SEGMENT, "the ring turned");
 }
 
 #[test]

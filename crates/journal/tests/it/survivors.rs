@@ -131,7 +131,7 @@ fn publishes_wait_while_the_ring_cannot_turn_and_settles_still_fit() {
 fn a_segment_that_is_still_being_written_is_not_retired() {
     let disk = FaultyDisk::new();
     let few = Options { segments_max: 4, ..options() };
-    let (mut journal, _) = open_with(&disk, few.clone()).expect("open");
+    let (mut journal, _) = open_with(&disk, few).expect("open");
     let mut owner = Owner::default();
     for _ in 0..10 {
         owner.publish(&mut journal, 8000).expect("publish");
@@ -172,12 +172,12 @@ fn room_is_left_until_the_log_says_that_it_is_tight() {
         // One long commit is in flight; nobody makes room; everything gathers behind it.
         owner.publish(&mut journal, 10).expect("publish");
         journal.flush().expect("flush");
-        let mut count = 0;
+        let mut count = 0_u64;
         while !journal.is_tight(bytes as u64 + 10) {
             owner.publish(&mut journal, bytes).expect("there was room");
             count += 1;
         }
-        assert!(count as usize * bytes > 3 * SEGMENT as usize / 2, "{count} of {bytes}");
+        assert!(count * bytes as u64 > 3 * SEGMENT / 2, "{count} of {bytes}");
         for _ in 0..4 {
             journal.run_pending();
             journal.poll().expect("poll");

@@ -56,7 +56,7 @@ fn messages_that_die_together_leave_room_for_acknowledgements() {
         rig.publish(id, "brief", &[7; 2_000]);
         rig.settle();
     }
-    assert!(COUNT * 2_000 > 2 * 5 * SEGMENT_BYTES, "more than the ring holds");
+    const { assert!(COUNT * 2_000 > 2 * 5 * SEGMENT_BYTES, "more than the ring holds") };
     rig.now = rig.now.plus(2 * 3_600_000);
     // All of them are due in one turn.
     for _ in 0..COUNT {
