@@ -1,8 +1,9 @@
 //! [`Journal`]: the main thread's half of the log.
 //!
 //! Lives here: appending, handing blocks over, collecting completions, hot reads, and the rule that
-//! the first fault ends it all. Not here: what is done in the background and when (`upkeep.rs`),
-//! and everything that blocks (`commit.rs`, `background.rs`). Crate `replica` is the owner.
+//! the first fault ends it all. Not here: how much room is left (`room.rs`), what is done in the
+//! background and when (`upkeep.rs`), and everything that blocks (`commit.rs`, `background.rs`).
+//! Crate `replica` is the owner.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,9 +30,6 @@ use crate::worker::{JOBS_MAX, Link};
 /// Fetches at the background worker at a time; a job and its answer must still fit.
 const FETCHES_SENT_MAX: usize = JOBS_MAX / 2;
 
-/// Publishes wait when less than this has a place without background work.
-const ROOM_MARGIN: u64 = 1024 * 1024;
-
 /// What [`Journal::poll`] collected.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -45,23 +43,29 @@ pub struct Progress {
     pub maintained: bool,
 }
 
-/// Whether publishes may be accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// Yes.
-    Free,
-    /// Not now: background work lags. Stop reading from publishers, it clears by itself.
-    Wait,
-    /// Refuse them: disk space is short. Everything else is still accepted.
-    Full,
-}
-
 /// Reads that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Fetches {
     /// Not sent yet, because records are not written yet or too many were sent.
     waiting: VecDeque<(Vec<Lsn>, u64)>,
     sent: usize,
+}
+
+/// What is with the commit thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InFlight {
+    record_bytes: usize,
+    /// Sequence number of the first segment it writes to. That one and those behind it hold more
+    /// than `places` knows of: nothing may be concluded from what it says about their ranges.
+    pub(crate) segment: u64,
+}
+
+impl InFlight {
+    fn of(batch: &[Placed]) -> Option<Self> {
+        let segment = batch.first()?.segment.sequence;
+        let record_bytes = batch.iter().map(|placed| placed.block.record_bytes).sum();
+        Some(Self { record_bytes, segment })
+    }
 }
 
 /// The log. All methods but [`Journal::open`] and [`Journal::close`] return without waiting.
@@ -75,8 +79,7 @@ pub struct Journal {
     /// Blocks that wait for the commit in flight, or for a segment.
     pub(crate) sealed: VecDeque<Block>,
     pub(crate) sealed_bytes: usize,
-    /// Bytes of the commit in flight.
-    pub(crate) in_flight: Option<usize>,
+    pub(crate) in_flight: Option<InFlight>,
     pub(crate) durable: Lsn,
     /// The first fault; repeated for ever.
     pub(crate) fault: Option<Fault>,
@@ -149,7 +152,9 @@ impl Journal {
 
     /// Bytes that are not committed yet: open, sealed and in flight.
     pub fn uncommitted_bytes(&self) -> usize {
-        self.open.record_bytes + self.sealed_bytes + self.in_flight.unwrap_or(0)
+        self.open.record_bytes
+            + self.sealed_bytes
+            + self.in_flight.map_or(0, |commit| commit.record_bytes)
     }
 
     pub(crate) fn check(&self) -> Result<(), Fault> {
@@ -197,10 +202,7 @@ impl Journal {
     /// Seals the open block, or as much of it as is whole, before it gets too large.
     #[cold]
     fn make_room(&mut self, bytes: usize) -> Result<(), Fault> {
-        let uncommitted = (self.uncommitted_bytes() + bytes) as u64;
-        if uncommitted > self.ring.room_ever() {
-            return self.poison(Fault::Exhausted { dir: self.dir.dir.clone() });
-        }
+        self.check_room(bytes as u64)?;
         if !self.open.is_in_group() {
             self.seal();
         } else if (self.open.record_bytes + bytes) as u64 > self.options.group_bytes_max() {
@@ -236,7 +238,7 @@ impl Journal {
             return Ok(());
         }
         if self.sealed.is_empty() && (self.open.is_empty() || !self.ring.fits(self.open.extent())) {
-            return self.check_room();
+            return self.check_room(0);
         }
         self.place_sealed();
         if self.sealed.is_empty() && !self.open.is_empty() && self.ring.fits(self.open.extent()) {
@@ -259,23 +261,15 @@ impl Journal {
 
     fn start_commit(&mut self) -> Result<(), Fault> {
         if self.batch.is_empty() {
-            return self.check_room();
+            return self.check_room(0);
         }
         let batch = std::mem::take(&mut self.batch);
-        self.in_flight = Some(batch.iter().map(|placed| placed.block.record_bytes).sum());
+        self.in_flight = InFlight::of(&batch);
         if let Err(fault) = self.commits.send(batch) {
             return self.poison(fault);
         }
         if self.options.durability == Durability::Memory {
             self.commits.run_pending();
-        }
-        Ok(())
-    }
-
-    /// Ends the journal when what waits can never get a place.
-    fn check_room(&mut self) -> Result<(), Fault> {
-        if self.uncommitted_bytes() as u64 > self.ring.room_ever() {
-            return self.poison(Fault::Exhausted { dir: self.dir.dir.clone() });
         }
         Ok(())
     }
@@ -385,31 +379,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Whether publishes may be accepted.
-    pub fn room(&self) -> Room {
-        if self.upkeep.space.is_short() {
-            return Room::Full;
-        }
-        let uncommitted = self.uncommitted_bytes() as u64;
-        let margin = self.options.block_bytes_max().min(ROOM_MARGIN);
-        let ever = self.ring.room_ever().saturating_sub(uncommitted);
-        let now = self.ring.room_now().saturating_sub(uncommitted);
-        if ever < self.ring.reserve() || now < margin { Room::Wait } else { Room::Free }
-    }
-
-    /// Whether even single publishes must be refused: so little is left that what they add would
-    /// soon leave no place for acknowledgements. Holding publishers back at [`Room::Full`] is not
-    /// enough, for new ones come, each with what it sent before it could be told.
-    pub fn is_tight(&self) -> bool {
-        let uncommitted = self.uncommitted_bytes() as u64;
-        let ever = self.ring.room_ever().saturating_sub(uncommitted);
-        if !self.upkeep.space.is_short() {
-            return ever < self.ring.reserve() / 8;
-        }
-        let now = self.ring.room_now().saturating_sub(uncommitted);
-        ever.min(now) < self.ring.reserve() / 2
-    }
-
     /// Does the work that has no thread. Only with [`crate::Workers::Inline`].
     pub fn run_pending(&mut self) {
         self.commits.run_pending();
@@ -470,8 +439,9 @@ impl Journal {
         {
             self.witnessed = next;
             let block = Block::new(Vec::new(), next);
-            self.in_flight = Some(0);
-            if let Err(fault) = self.commits.send(vec![Placed { block, segment, offset }]) {
+            let batch = vec![Placed { block, segment, offset }];
+            self.in_flight = InFlight::of(&batch);
+            if let Err(fault) = self.commits.send(batch) {
                 return self.poison(fault);
             }
         }

@@ -25,6 +25,7 @@ mod record;
 mod recovery;
 mod repair;
 mod ring;
+mod room;
 mod segment;
 mod space;
 mod stats;
@@ -41,7 +42,7 @@ pub use background::{FETCH_BYTES_MAX, Fetched};
 pub use checkpoint::{Checkpoint, WriteState};
 pub use disk::{Disk, RealDisk};
 pub use fault::Fault;
-pub use journal::{Journal, Progress, Room};
+pub use journal::{Journal, Progress};
 pub use options::{
     BLOCK_BYTES_MAX, Durability, FETCHES_MAX, Options, RECORD_BYTES_MAX, SEGMENT_BYTES_MAX,
     SEGMENT_BYTES_MIN, SEGMENTS_MIN, Workers,
@@ -49,6 +50,7 @@ pub use options::{
 pub use record::{Record, RecordRef, Records, Replayed};
 pub use recovery::Recovery;
 pub use repair::Repair;
+pub use room::Room;
 pub use stats::{LATENCY_BUCKETS, Latency, Stats};
 pub use survey::{FileKind, FileReport, Located, Problem, ReadOnlyDisk, Survey};
 pub use upkeep::{Liveness, Usage};

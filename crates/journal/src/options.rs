@@ -105,9 +105,13 @@ impl Options {
         self.segment_room().saturating_sub(BLOCK_HEAD as u64)
     }
 
-    /// Where an open block is sealed although no commit asked for it.
+    /// Where an open block is sealed although no commit asked for it. Four of them fill a segment,
+    /// heads and whole pages included: if one did not fit, a quarter of every segment would be lost
+    /// under load.
     pub(crate) fn block_bytes_max(&self) -> u64 {
-        BLOCK_BYTES_MAX.min(self.segment_room() / 4)
+        let quarter = self.segment_room() / 4;
+        let pages = quarter.saturating_sub(quarter % PAGE as u64);
+        BLOCK_BYTES_MAX.min(pages.saturating_sub(BLOCK_HEAD as u64))
     }
 }
 

@@ -116,6 +116,9 @@ pub struct Survey {
     pub end: Lsn,
     /// Positions up to here were given out, as far as can be seen.
     pub reach: Lsn,
+    /// Everything before this was durable once, says the log itself: a checkpoint or a block that
+    /// was written later. A log that ends before it is damaged; one that ends behind may be torn.
+    pub proven: Lsn,
     /// Whole records behind `end` that cannot be used, because what is before them is gone.
     pub stranded: u64,
     /// The log ends in an unfinished write, as a crash leaves it; no damage.
@@ -159,6 +162,7 @@ impl Survey {
             files: Vec::new(),
             end: walk.end,
             reach: walk.reach,
+            proven: walk.proven(),
             stranded: walk.stranded,
             is_torn: walk.is_torn,
             is_exchanging,

@@ -268,6 +268,10 @@ impl Journal {
             return None;
         }
         let oldest = Arc::clone(self.ring.full.front()?);
+        // A batch that spans segments leaves the first one full while it is still being written.
+        if self.in_flight.is_some_and(|commit| oldest.sequence >= commit.segment) {
+            return None;
+        }
         let end = self.end_of_oldest()?;
         if !self.is_volatile() && end > self.upkeep.checkpoint() {
             return None;

@@ -3,7 +3,42 @@
 //! before (`Node::is_paused`).
 
 use engine::Push;
-use model::{Envelope, Op, Refusal, Reply, Request};
+use model::{Envelope, Op, Publish, Refusal, Reply, Request, Work};
+
+/// What a message has in the log besides names, properties and body: heads, and some targets.
+const OVERHEAD_BYTES: usize = 128;
+
+/// About how much log the messages of a request take; 0 when it adds none.
+pub(crate) fn added_bytes(request: &Request) -> u64 {
+    let bytes = if let Request::Publish(publish) = request {
+        message_bytes(publish)
+    } else if let Request::Commit(ops) = request {
+        let publishes = ops.iter().map(|op| match op {
+            Op::Publish(publish) => message_bytes(publish),
+            Op::Ack { .. } | Op::Release { .. } => 0,
+        });
+        publishes.sum()
+    } else if let Request::Enqueue(job) = request {
+        OVERHEAD_BYTES + job.queue.len() + job.body.len()
+    } else if makes_records(request) {
+        OVERHEAD_BYTES
+    } else {
+        0
+    };
+    bytes as u64
+}
+
+/// Whether a request about queues of jobs writes something that can as well be asked for later:
+/// a queue that is made, jobs that are kicked.
+fn makes_records(request: &Request) -> bool {
+    let Request::Work(work) = request else { return false };
+    matches!(**work, Work::Use(_) | Work::Watch(_) | Work::Kick(..))
+}
+
+const fn message_bytes(publish: &Publish) -> usize {
+    let names = publish.exchange.len() + publish.routing_key.len();
+    OVERHEAD_BYTES + names + publish.properties.len() + publish.body.len()
+}
 
 /// The answer to a request that would add messages; `None` for every other.
 ///
@@ -19,7 +54,7 @@ pub(crate) fn refused(envelope: &Envelope) -> Option<Push> {
         && ops.iter().any(|op| matches!(op, Op::Publish(_)))
     {
         Reply::Refused(Box::new(no_room()))
-    } else if let Request::Enqueue(_) = &envelope.request {
+    } else if matches!(envelope.request, Request::Enqueue(_)) || makes_records(&envelope.request) {
         Reply::Refused(Box::new(no_room()))
     } else {
         return None;

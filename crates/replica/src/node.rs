@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use engine::{Effects, Engine, Login, Push, Read, Resume, SessionInfo};
 use journal::{Fault, Room};
-use model::{Envelope, Millis, SessionId};
+use model::{Envelope, Millis, Request, SessionId};
 
 use crate::alarm::{Alarm, Alarms};
 use crate::backup::Backups;
@@ -119,20 +119,22 @@ impl Node {
     /// Appends and applies requests in order. Their outputs come out of [`Node::collect`].
     pub fn submit(&mut self, now: Millis, from: SessionId, batch: &mut Vec<Envelope>) {
         let (before, jobs_before) = (self.tally.published, self.tally.enqueued);
+        let mut added = 0;
         for envelope in batch.iter() {
             self.tally.count(&envelope.request);
+            added += held::added_bytes(&envelope.request);
         }
         if self.tally.enqueued > jobs_before {
             self.note_enqueuer(from);
             // A door for jobs has no word for "wait": each job is refused, and the rest goes on.
-            if self.alarms.first().is_some() || self.log.journal.is_tight() {
-                return self.submit_without_publishes(now, from, batch);
+            if self.alarms.first().is_some() || self.log.journal.is_tight(added) {
+                return self.submit_as_room_allows(now, from, batch);
             }
         }
         if self.tally.published > before {
             self.note_publisher(from);
-            if self.log.journal.is_tight() {
-                return self.submit_without_publishes(now, from, batch);
+            if self.log.journal.is_tight(added) {
+                return self.submit_as_room_allows(now, from, batch);
             }
         }
         for envelope in batch.drain(..) {
@@ -145,16 +147,18 @@ impl Node {
         self.carry_out(now, Some(from));
     }
 
-    /// As [`Node::submit`] when the log has no room to spare: what adds messages is refused. Apart,
-    /// because looking into a request before it is passed on costs a copy of it.
-    fn submit_without_publishes(
-        &mut self,
-        now: Millis,
-        from: SessionId,
-        batch: &mut Vec<Envelope>,
-    ) {
+    /// As [`Node::submit`] when the log may have no room to spare for all of it: the first request
+    /// that adds messages it has no room for is refused, and those behind it. Apart, because
+    /// looking into a request before it is passed on costs a copy of it.
+    fn submit_as_room_allows(&mut self, now: Millis, from: SessionId, batch: &mut Vec<Envelope>) {
+        let mut is_tight = false;
+        let is_alarmed = self.alarms.first().is_some();
         for envelope in batch.drain(..) {
-            if let Some(push) = held::refused(&envelope) {
+            let added = held::added_bytes(&envelope.request);
+            is_tight |= added > 0 && self.log.journal.is_tight(added);
+            let is_job = matches!(envelope.request, Request::Enqueue(_));
+            let is_refused = is_tight || (is_alarmed && is_job);
+            if let Some(push) = held::refused(&envelope).filter(|_| is_refused) {
                 let gate = self.log.journal.durable();
                 self.effects.outputs.push(engine::Output { session: from, gate, push });
             } else {

@@ -102,7 +102,7 @@ impl Node {
         match self.log.journal.room() {
             Room::Free => false,
             Room::Wait => true,
-            Room::Full => self.log.journal.is_tight(),
+            Room::Full => self.log.journal.is_tight(0),
         }
     }
 

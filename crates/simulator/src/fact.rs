@@ -165,6 +165,15 @@ pub enum Fact {
         /// Of the replay.
         replay: u64,
     },
+    /// A damaged copy of the disk was opened beside a sound one; each with its end and its state.
+    Examined {
+        /// The log says of itself that everything before this was durable.
+        proven: u64,
+        /// The sound copy.
+        right: (u64, u64),
+        /// The damaged one.
+        found: (u64, u64),
+    },
     /// A backup is whole: the state when it began, and what it reads back as.
     BackedUp {
         /// The node's hash.

@@ -82,7 +82,7 @@ pub fn all(garden: &Garden) -> Vec<Box<dyn Invariant>> {
         Box::new(timers::Timers::new(garden)),
         Box::new(poison::Poison::new(garden)),
         Box::new(disk_failure::DiskFailure::default()),
-        Box::new(pressure::Pressure),
+        Box::new(pressure::Pressure::default()),
         Box::new(backup::Backup),
         Box::new(replay::Replay::default()),
         Box::new(one_commit::OneCommit::new(garden)),

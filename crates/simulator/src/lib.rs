@@ -9,6 +9,7 @@
 
 mod clock;
 mod dice;
+mod doubts;
 pub mod fact;
 mod fault;
 mod garden;

@@ -153,7 +153,7 @@ impl Walk {
     }
 
     /// Everything before this position was durable, says one of the blocks or the checkpoint.
-    fn proven(&self) -> Lsn {
+    pub(super) fn proven(&self) -> Lsn {
         self.found.iter().map(|found| found.head.stable).max().unwrap_or_default().max(self.floor)
     }
 

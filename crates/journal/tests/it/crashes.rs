@@ -3,11 +3,11 @@
 //! Lives here: the exhaustive crash test and the process-kill variants. Not here: damage to bytes
 //! that were durable (`damage.rs`).
 
-use journal::Fault;
 use journal::disk::FaultyDisk;
+use journal::{Fault, Journal, Options};
 
 use crate::owner::Owner;
-use crate::rig::{commit, fetch, open, options, payload, record};
+use crate::rig::{SEGMENT, commit, fetch, open, options, payload, record};
 
 /// A story with segment rolls, checkpoints, survivor passes and compaction. Stops at the first
 /// fault, which is the power failing.
@@ -68,7 +68,7 @@ fn the_story_contains_what_it_should() {
     let stats = journal.stats();
     assert!(stats.checkpoint.0 > 0, "a checkpoint was written");
     assert!(stats.survivor_files > 0, "records survived their segment");
-    assert!(journal.next_lsn().0 > 6 * crate::rig::SEGMENT, "the ring turned");
+    assert!(journal.next_lsn().0 > 6 * SEGMENT, "the ring turned");
 }
 
 #[test]
@@ -109,6 +109,48 @@ fn power_fails_again_while_recovering() {
             go_on(owner.clone(), &again.after_power_loss(second + at));
         }
     }
+}
+
+/// Publishes when there is room, and does one step of the log's work.
+fn step(owner: &mut Owner, journal: &mut Journal) {
+    if !journal.is_tight(3010) {
+        owner.publish(journal, 3000).expect("publish");
+    }
+    journal.flush().expect("flush");
+    if journal.checkpoint_due() {
+        owner.checkpoint(journal).expect("checkpoint");
+    }
+    journal.maintain(&owner.needed).expect("maintain");
+    journal.run_pending();
+    owner.promised = journal.poll().expect("poll").durable;
+}
+
+/// The process ends when the oldest segment was given up and its file not used again yet, so that
+/// it is part of the ring once more. The next start may have more segments, and nothing presses:
+/// the survivors of that segment are merged with their neighbours. When it goes at last, there is
+/// nothing to copy: a second file would overlap with the merged one.
+#[test]
+fn what_comes_back_after_its_survivors_were_merged_is_not_copied_again() {
+    let disk = FaultyDisk::new();
+    let (mut journal, _) = open(&disk).expect("open");
+    let mut owner = Owner::default();
+    // Eight neighbours are merged; the process ends in the moment when there are so many.
+    while journal.stats().survivor_files < 8 {
+        step(&mut owner, &mut journal);
+        assert!(journal.next_lsn().0 < 40 * SEGMENT, "{:?}", journal.stats());
+    }
+    drop(journal);
+    let more = Options { segments_max: 9, ..options() };
+    let mut journal = owner.recover_with(&disk, more.clone());
+    owner.settle_down(&mut journal).expect("settle down");
+    assert!(journal.stats().survivor_files < 7, "merged: {:?}", journal.stats());
+    for _ in 0..200 {
+        step(&mut owner, &mut journal);
+        drop(journal);
+        journal = owner.recover_with(&disk, more.clone());
+        step(&mut owner, &mut journal);
+    }
+    assert!(journal.stats().survivor_files > 1, "the ring turned: {:?}", journal.stats());
 }
 
 #[test]

@@ -5,8 +5,8 @@
 
 use std::path::PathBuf;
 
-use journal::Fault;
 use journal::disk::{Disk, FaultyDisk};
+use journal::{Fault, Survey};
 use model::Lsn;
 
 use crate::owner::Owner;
@@ -148,6 +148,19 @@ fn a_damaged_first_block_of_a_segment_is_not_taken_for_a_torn_tail() {
             other => panic!("{name}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_survey_says_what_the_log_proves_of_itself() {
+    let (disk, appended) = small_log();
+    let proven = |disk: &FaultyDisk| {
+        Survey::take(std::sync::Arc::new(disk.clone()), &options().dir).expect("a survey").proven
+    };
+    assert_eq!(proven(&disk), appended[6].0, "the last block says it of those before");
+    let (journal, _) = open(&disk).expect("open");
+    let end = journal.next_lsn();
+    journal.close().expect("close");
+    assert_eq!(proven(&disk), end, "an orderly stop says it of all");
 }
 
 #[test]

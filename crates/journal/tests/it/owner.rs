@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use journal::{Fault, Journal, Recovery};
+use journal::{Fault, Journal, Options, Recovery};
 use model::Lsn;
 
-use crate::rig::{Needed, fetch, open, payload, record};
+use crate::rig::{Needed, fetch, open_with, options, payload, record};
 use journal::disk::FaultyDisk;
 
 /// A record that says "keep me".
@@ -139,7 +139,13 @@ impl Owner {
 
     /// Opens the disk, compares everything with what was done, and forgets what was not durable.
     pub(crate) fn recover(&mut self, disk: &FaultyDisk) -> Journal {
-        let (mut journal, mut recovery) = open(disk).expect("a crash is not damage");
+        self.recover_with(disk, options())
+    }
+
+    /// As [`Owner::recover`], with other options.
+    pub(crate) fn recover_with(&mut self, disk: &FaultyDisk, options: Options) -> Journal {
+        let opened = open_with(disk, options);
+        let (mut journal, mut recovery) = opened.expect("a crash is not damage");
         let end = journal.next_lsn();
         assert!(end >= self.promised, "{end} was recovered, {} was promised", self.promised);
         let is_boundary = |done: &Done| done.ends_at == Some(end);

@@ -8,7 +8,7 @@ use journal::{Durability, Journal, Options, Room, Workers};
 use model::Lsn;
 
 use crate::owner::Owner;
-use crate::rig::{SEGMENT, fetch, open, options};
+use crate::rig::{SEGMENT, fetch, open, open_with, options};
 
 /// Bytes of all files.
 fn held(disk: &FaultyDisk) -> u64 {
@@ -124,6 +124,72 @@ fn publishes_wait_while_the_ring_cannot_turn_and_settles_still_fit() {
     owner.settle_down(&mut journal).expect("settle down");
     assert_eq!(journal.room(), Room::Free);
     assert!(journal.durable() == journal.next_lsn());
+}
+
+/// With few segments the oldest full one may be the one that a batch in flight has just left.
+#[test]
+fn a_segment_that_is_still_being_written_is_not_retired() {
+    let disk = FaultyDisk::new();
+    let few = Options { segments_max: 4, ..options() };
+    let (mut journal, _) = open_with(&disk, few).expect("open");
+    let mut owner = Owner::default();
+    for _ in 0..10 {
+        owner.publish(&mut journal, 8000).expect("publish");
+        owner.turn(&mut journal).expect("turn");
+    }
+    owner.checkpoint(&mut journal).expect("checkpoint");
+    owner.settle_down(&mut journal).expect("settle down");
+    let stats = journal.stats();
+    assert_eq!(stats.checkpoint, journal.next_lsn(), "of all there is so far");
+    assert_eq!((stats.segments, stats.segments_ready), (4, 3), "nothing has to be prepared");
+    for _ in 0..12 {
+        owner.publish(&mut journal, 8000).expect("publish");
+    }
+    journal.flush().expect("flush");
+    assert!(journal.is_committing() && journal.open_lsn() == journal.next_lsn());
+    for _ in 0..4 {
+        journal.maintain(&owner.needed).expect("maintain");
+        journal.run_pending();
+        owner.promised = journal.poll().expect("poll").durable;
+    }
+    assert_eq!(owner.promised, journal.next_lsn());
+    let wanted: Vec<Lsn> = owner.needed.0.keys().copied().collect();
+    for (lsn, found) in fetch(&mut journal, &wanted).expect("fetch") {
+        owner.assert_same(lsn, &found.expect("a promised record").1);
+    }
+    drop(journal);
+    owner.recover(&disk);
+}
+
+/// Blocks take whole pages and are never split. Counted by its bytes, the log looked as if it had
+/// room when it had none for what waited.
+#[test]
+fn room_is_left_until_the_log_says_that_it_is_tight() {
+    for bytes in [50, 700, 2_900, 7_000, 11_000, 20_000, 33_000] {
+        let disk = FaultyDisk::new();
+        let (mut journal, _) = open(&disk).expect("open");
+        let mut owner = Owner::default();
+        // One long commit is in flight; nobody makes room; everything gathers behind it.
+        owner.publish(&mut journal, 10).expect("publish");
+        journal.flush().expect("flush");
+        let mut count = 0_u64;
+        while !journal.is_tight(bytes as u64 + 10) {
+            owner.publish(&mut journal, bytes).expect("there was room");
+            count += 1;
+        }
+        assert!(count * bytes as u64 > 3 * SEGMENT / 2, "{count} of {bytes}");
+        for _ in 0..4 {
+            journal.run_pending();
+            journal.poll().expect("poll");
+            journal.flush().expect("what was accepted has a place");
+        }
+        let newest = owner.needed.0.keys().next_back().copied();
+        owner.settle(&mut journal, newest.expect("some")).expect("settle");
+        owner.settle_down(&mut journal).expect("and the ring turns");
+        assert_eq!(journal.durable(), journal.next_lsn());
+        drop(journal);
+        owner.recover(&disk);
+    }
 }
 
 #[test]

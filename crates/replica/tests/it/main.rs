@@ -18,5 +18,6 @@ mod one_commit;
 mod recovery;
 mod repair;
 mod rig;
+mod room;
 mod run;
 mod sweep;

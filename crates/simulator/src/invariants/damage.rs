@@ -1,4 +1,10 @@
-//! What reaches a client is what somebody published, whole, and in a queue where it belongs.
+//! What reaches a client is what somebody published, whole, and in a queue where it belongs. And a
+//! damaged disk is refused or gives the right state.
+//!
+//! The one exception is the very last commit: damage to it looks like a torn write, and nothing
+//! that was written later knows better. So the log may end early, but never before what it says of
+//! itself was durable; in which file the damage lies has nothing to do with it (the next segment
+//! may be begun, or be full of what its last use left behind).
 //!
 //! Promise: P11.
 
@@ -34,6 +40,15 @@ impl Invariant for Damage {
             Fact::Garbled { place, detail } => {
                 return Err(format!("a message of queue {place} is damaged: {detail}"));
             }
+            Fact::Examined { proven, right, found } => {
+                let is_torn = found.0 < right.0 && found.0 >= *proven;
+                if found != right && !is_torn {
+                    return Err(format!(
+                        "damage changed the state {right:x?} to {found:x?} unnoticed, and \
+                         everything before {proven:x} is known to have been durable"
+                    ));
+                }
+            }
             Fact::Delivered(came) => {
                 let Some(targets) = self.targets.get(&came.message) else {
                     return Err(format!("message {} was never published", came.message));
@@ -68,5 +83,19 @@ mod tests {
         assert!(check(&[sent, came(3, 0)]).is_err());
         let detail = "the checksum does not match".to_owned();
         assert!(check(&[Fact::Garbled { place: 1, detail }]).is_err());
+    }
+
+    #[test]
+    fn only_the_last_commit_may_be_taken_for_a_torn_write() {
+        let garden = Garden::lay_out(&mut Dice::new(1));
+        let check = |proven, right, found| {
+            Damage::new(&garden).hear(&Fact::Examined { proven, right, found })
+        };
+        assert_eq!(check(80, (100, 7), (100, 7)), Ok(()));
+        assert_eq!(check(80, (100, 7), (80, 6)), Ok(()), "the last commit is gone");
+        assert!(check(80, (100, 7), (79, 6)).is_err(), "a commit before the last is gone");
+        assert!(check(100, (100, 7), (80, 6)).is_err(), "a later block proves the last one");
+        assert!(check(80, (100, 7), (100, 6)).is_err(), "another state of the same log");
+        assert!(check(80, (100, 7), (110, 7)).is_err(), "more than there was");
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
+use crate::doubts::Doubts;
 use crate::fact::{ConnId, Delivered, Fact, MessageId, Place};
 
 /// See the module's head.
@@ -17,6 +18,7 @@ pub(crate) struct Owners {
     seen: BTreeSet<(MessageId, Place)>,
     /// The last delivery count shown.
     counts: BTreeMap<(MessageId, Place), u64>,
+    doubts: Doubts,
 }
 
 impl Owners {
@@ -26,11 +28,12 @@ impl Owners {
         }
         let key = (came.message, came.place);
         let (message, place, conn) = (came.message, came.place, came.conn);
-        if let Some(owner) = self.held_by.get(&key) {
-            return Err(format!(
+        if let Some(owner) = self.held_by.get(&key).copied() {
+            let detail = format!(
                 "message {message} of queue {place} reached connection {conn} while connection \
                  {owner} has it"
-            ));
+            );
+            self.doubts.object(std::iter::once(owner), detail)?;
         }
         if !self.seen.insert(key) && !came.is_redelivered {
             return Err(format!("message {message} of queue {place} came again without the flag"));
@@ -56,6 +59,7 @@ impl Invariant for Owners {
     }
 
     fn hear(&mut self, fact: &Fact) -> Result<(), String> {
+        self.doubts.hear(fact)?;
         match fact {
             Fact::Delivered(came) => return self.delivered(came),
             Fact::Acked(held) | Fact::Returned(held) | Fact::Rejected(held)
@@ -109,5 +113,18 @@ mod tests {
     fn a_second_delivery_without_the_flag_or_with_a_lower_count_is_an_objection() {
         assert!(check(&[came(1, false, 0), Fact::Ended(1), came(2, false, 0)]).is_err());
         assert!(check(&[came(1, false, 3), Fact::Ended(1), came(2, true, 2)]).is_err());
+    }
+
+    #[test]
+    fn what_a_refused_transaction_had_may_be_with_another_before_it_knows() {
+        let held = |message| Held { message, place: 1, conn: 1 };
+        let step = Fact::Step { input: held(6), result: 8, next: 9 };
+        let begin = [came(1, false, 0), step, Fact::Acked(held(6)), came(2, true, 0)];
+        let story = |answer: &[Fact]| check(&[&begin, answer].concat());
+        assert_eq!(story(&[]), Ok(()));
+        assert_eq!(story(&[Fact::Undone(held(6))]), Ok(()));
+        assert!(story(&[Fact::Settled(held(6))]).is_err(), "it was accepted");
+        let later = Fact::Settled(held(6));
+        assert_eq!(story(&[Fact::Ended(1), later]), Ok(()));
     }
 }

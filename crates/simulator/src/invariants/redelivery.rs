@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Invariant;
+use crate::doubts::Doubts;
 use crate::fact::{ConnId, Delivered, Fact, MessageId, Place};
 
 /// One consumer and what it has seen of each source and priority.
@@ -35,6 +36,7 @@ pub(crate) struct Redelivery {
     pending: BTreeSet<(ConnId, Place, MessageId)>,
     /// Said goodbye, and the server may not know yet.
     leaving: BTreeSet<ConnId>,
+    doubts: Doubts,
 }
 
 impl Redelivery {
@@ -48,13 +50,16 @@ impl Redelivery {
         }
         let last = self.returned.get(&came.place).copied().unwrap_or(0);
         let newest = reader.newest.entry(line).or_insert(came.message);
-        if came.message < *newest && is_settled && last < reader.since {
-            return Err(format!(
-                "message {} of queue {} came behind message {newest}, although it was back before",
+        let before = *newest;
+        *newest = came.message.max(before);
+        if came.message < before && is_settled && last < reader.since {
+            let detail = format!(
+                "message {} of queue {} came behind message {before}, although it was back before",
                 came.message, came.place
-            ));
+            );
+            let users = self.users.iter().filter(|(_, place)| *place == came.place);
+            return self.doubts.object(users.map(|(conn, _)| *conn), detail);
         }
-        *newest = came.message.max(*newest);
         Ok(())
     }
 
@@ -65,10 +70,15 @@ impl Redelivery {
         !is_pending && !self.leaving.iter().any(is_left)
     }
 
-    fn ended(&mut self, conn: ConnId) {
+    /// Whatever it had is back.
+    fn gave_back(&mut self, conn: ConnId) {
         for (_, place) in self.users.iter().filter(|(owner, _)| *owner == conn) {
             self.returned.insert(*place, self.clock);
         }
+    }
+
+    fn ended(&mut self, conn: ConnId) {
+        self.gave_back(conn);
         self.users.retain(|(owner, _)| *owner != conn);
         self.readers.retain(|(owner, _), _| *owner != conn);
         self.pending.retain(|(owner, _, _)| *owner != conn);
@@ -83,6 +93,7 @@ impl Invariant for Redelivery {
 
     fn hear(&mut self, fact: &Fact) -> Result<(), String> {
         self.clock += 1;
+        self.doubts.hear(fact)?;
         match fact {
             Fact::Sent(sent) if sent.delay_ms.is_none() => {
                 self.sent.insert(sent.message, (sent.source, sent.priority));
@@ -105,6 +116,8 @@ impl Invariant for Redelivery {
             Fact::Leaving(conn) | Fact::Dismissed(conn) => {
                 self.leaving.insert(*conn);
             }
+            // A refused transaction closes its channel.
+            Fact::Undone(held) => self.gave_back(held.conn),
             Fact::Ended(conn) => self.ended(*conn),
             Fact::Crashed(_) => {
                 self.readers.clear();
@@ -165,5 +178,17 @@ mod tests {
         assert_eq!(story(&[Fact::Returned(held), Fact::ReturnSeen(held)]), Ok(()));
         assert_eq!(story(&[Fact::Leaving(1)]), Ok(()));
         assert_eq!(story(&[Fact::Subscribed(2, 1)]), Ok(()), "the younger may be from before");
+    }
+
+    #[test]
+    fn what_a_refused_transaction_had_may_come_later_too() {
+        let held = Held { message: 1, place: 1, conn: 1 };
+        let step = Fact::Step { input: held, result: 8, next: 9 };
+        let story = |answer: Fact| {
+            let begin = [sent(1), sent(2), Fact::Subscribed(1, 1), Fact::Subscribed(2, 1)];
+            check(&[&begin[..], &[came(2, 2), step.clone(), came(1, 2), answer]].concat())
+        };
+        assert_eq!(story(Fact::Undone(held)), Ok(()));
+        assert!(story(Fact::Settled(held)).is_err(), "it was accepted");
     }
 }

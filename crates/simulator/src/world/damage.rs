@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use journal::Workers;
 use journal::disk::{FaultyDisk, Lie, PlannedLie};
+use journal::{Survey, Workers};
 use model::{
     Envelope, Event as Told, Lsn, Millis, Output, Publish, Reply, Request, SessionId, Ticket,
 };
-use replica::{Node, SessionInfo};
+use replica::{Node, SessionInfo, Startup};
 
 use crate::dice::Dice;
 use crate::fact::Fact;
@@ -40,19 +40,19 @@ enum Answer {
 }
 
 impl Aside {
-    /// `None`: refused, which is always allowed for a damaged disk.
-    fn open(world: &World, disk: &FaultyDisk, wall: Millis) -> Option<Self> {
+    /// Refused is always allowed for a damaged disk.
+    fn open(world: &World, disk: &FaultyDisk, wall: Millis) -> Result<Self, Startup> {
         let setup = &world.server.setup;
         let options = replica::Options { journal: setup.journal.clone(), limits: setup.limits };
         let mut dice = Dice::new(world.seed);
         let entropy = Box::new(move || dice.roll());
         let disk = Arc::new(disk.clone());
-        let (mut node, _) = Node::open(disk, options, Workers::Inline, wall, entropy).ok()?;
+        let (mut node, _) = Node::open(disk, options, Workers::Inline, wall, entropy)?;
         let session = node.open_session(SessionInfo::default(), std::rc::Rc::new(|| {}));
         let mut aside = Self { node, session, wall };
         aside.ask(Request::OpenVhost("/".into()));
         aside.ask(Request::OpenChannel { is_strict: false });
-        Some(aside)
+        Ok(aside)
     }
 
     /// Asks and waits; publishes without confirm are not answered.
@@ -91,14 +91,18 @@ impl Aside {
     }
 }
 
+fn not_opened(what: &str, why: &Startup) -> Fact {
+    Fact::Stuck(format!("{what} does not open: {why}"))
+}
+
 impl World {
     /// Opens a copy of the disk as a second server would after a kill, and compares.
     pub(super) fn replay_aside(&mut self, node: u64) {
         let wall = self.clock.show(self.now);
         let copy = self.server.disk.fork();
         match Aside::open(self, &copy, wall) {
-            Some(aside) => self.facts.push(Fact::Compared { node, replay: aside.state().1 }),
-            None => self.facts.push(Fact::Stuck("a copy of the disk does not open".to_owned())),
+            Ok(aside) => self.facts.push(Fact::Compared { node, replay: aside.state().1 }),
+            Err(why) => self.facts.push(not_opened("a copy of the disk", &why)),
         }
     }
 
@@ -130,15 +134,20 @@ impl World {
 
     fn open_after_cut(&mut self, copy: &FaultyDisk, promised: Lsn) -> Option<Aside> {
         let wall = self.clock.show(self.now);
-        let aside = Aside::open(self, copy, wall);
-        let end = aside.as_ref().map(|aside| aside.node.journal().next_lsn());
-        if end.is_some_and(|end| end >= promised) {
-            return aside;
+        let aside = match Aside::open(self, copy, wall) {
+            Ok(aside) => aside,
+            Err(why) => {
+                self.facts.push(not_opened("what a power cut leaves", &why));
+                return None;
+            }
+        };
+        let end = aside.node.journal().next_lsn();
+        if end < promised {
+            let lost = format!("the log from {end} to {promised}, after a power cut,");
+            self.facts.push(Fact::Missing(lost));
+            return None;
         }
-        let end = end.map_or_else(|| "its beginning".to_owned(), |end| end.to_string());
-        let lost = format!("the log from {end} to {promised}, after a power cut,");
-        self.facts.push(Fact::Missing(lost));
-        None
+        Some(aside)
     }
 
     /// Flips a bit of some file of a copy, as it would lie there after a kill.
@@ -159,24 +168,7 @@ impl World {
         if !rotten.flip_bit(&path, bit) {
             return;
         }
-        let is_newest = self.is_newest(&paths, &path);
-        self.compare_damaged(&sound, &rotten, is_newest);
-    }
-
-    /// Whether the file is the last one of the log: damage to its very last commit cannot be told
-    /// from a torn write.
-    fn is_newest(&self, paths: &[std::path::PathBuf], path: &std::path::Path) -> bool {
-        let is_log = |path: &std::path::Path| {
-            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log-"))
-        };
-        let used = |path: &&std::path::PathBuf| {
-            is_log(path)
-                && self.server.disk.bytes(path).is_some_and(|bytes| {
-                    bytes.get(4096..).is_some_and(|blocks| blocks.iter().any(|byte| *byte != 0))
-                })
-        };
-        is_log(path)
-            && paths.iter().filter(used).max().is_some_and(|newest| newest <= &path.to_path_buf())
+        self.compare_damaged(&sound, &rotten);
     }
 
     /// One of several writes goes elsewhere; the commits behind it prove that it is missing.
@@ -188,9 +180,9 @@ impl World {
         let lie = if self.dice.chance(50) { Lie::Lost } else { Lie::Offset(offset) };
         let after = self.dice.below(u64::from(ASIDE) / 2);
         for (disk, is_lying) in [(&honest, false), (&lying, true)] {
-            let Some(mut aside) = Aside::open(self, disk, wall) else {
-                self.facts.push(Fact::Stuck("a sound copy does not open".to_owned()));
-                return;
+            let mut aside = match Aside::open(self, disk, wall) {
+                Ok(aside) => aside,
+                Err(why) => return self.facts.push(not_opened("a sound copy", &why)),
             };
             if is_lying {
                 lying.plan_lie(PlannedLie { name: "log-".to_owned(), after, lie: lie.clone() });
@@ -206,24 +198,25 @@ impl World {
         }
         self.totals.disk(&lying.tally());
         self.trace.note(self.now, &format!("{lie:?} after {after}"));
-        self.compare_damaged(&honest.after_power_loss(1), &lying.after_power_loss(1), false);
+        self.compare_damaged(&honest.after_power_loss(1), &lying.after_power_loss(1));
     }
 
     /// Opens both; what the damaged one serves must be what the sound one has.
-    fn compare_damaged(&mut self, sound: &FaultyDisk, damaged: &FaultyDisk, may_be_torn: bool) {
+    fn compare_damaged(&mut self, sound: &FaultyDisk, damaged: &FaultyDisk) {
         let wall = self.clock.show(self.now);
-        let Some(sound) = Aside::open(self, sound, wall) else {
-            self.facts.push(Fact::Stuck("a sound copy does not open".to_owned()));
+        // Before the copy is opened: a start writes a statement of its own.
+        let survey = Survey::take(Arc::new(sound.fork()), &self.server.setup.journal.dir);
+        let Ok(Lsn(proven)) = survey.map(|survey| survey.proven) else {
+            self.facts.push(Fact::Stuck("a sound copy cannot be surveyed".to_owned()));
             return;
         };
-        let Some(mut damaged) = Aside::open(self, damaged, wall) else { return };
+        let sound = match Aside::open(self, sound, wall) {
+            Ok(sound) => sound,
+            Err(why) => return self.facts.push(not_opened("a sound copy", &why)),
+        };
+        let Ok(mut damaged) = Aside::open(self, damaged, wall) else { return };
         let (right, found) = (sound.state(), damaged.state());
-        let is_torn = may_be_torn && found.0 < right.0;
-        if found != right && !is_torn {
-            let detail = format!("damage changed the state {right:x?} to {found:x?} unnoticed");
-            self.facts.push(Fact::Garbled { place: 0, detail });
-            return;
-        }
+        self.facts.push(Fact::Examined { proven, right, found });
         self.read_all(&mut damaged, true);
     }
 
