@@ -157,17 +157,18 @@ def until(claim, limit_s: float = 10.0) -> None:
 def test_job_states_are_counted(own_server):
     server = own_server()
     with wire.Raw(server.port) as raw:
-        for pri, delay in ((0, 0), (1023, 0), (1024, 0), (0, 100), (0, 100), (0, 0)):
-            raw.put(pri=pri, delay=delay)
+        numbers = [raw.put(pri=pri, delay=delay) for pri, delay in (
+            (0, 0), (1023, 0), (1024, 0), (0, 100), (0, 100), (0, 0))]
+        first = b"%d" % numbers[0]
         raw.ask(b"reserve")
-        raw.ask(b"bury 1 0")
+        raw.ask(b"bury " + first + b" 0")
         raw.ask(b"reserve")
         stats = raw.stats()
         found = [int(stats[f"current-jobs-{key}"]) for key in (
             "urgent", "ready", "reserved", "delayed", "buried")]
         assert found == [1, 2, 1, 2, 1]
         assert stats["total-jobs"] == "6"
-        raw.ask(b"delete 1")
+        raw.ask(b"delete " + first)
         assert raw.stats()["total-jobs"] == "6"
 
 

@@ -144,8 +144,10 @@ impl Engine {
         asker: Asker,
         name: &Bytes,
     ) -> Result<(), Refusal> {
-        self.done.count(turn.now(), WorkCount::Use);
-        self.claims(turn, asker)?;
+        // The first one is how its session begins.
+        if self.claims(turn, asker)?.used.is_some() {
+            self.done.count(turn.now(), WorkCount::Use);
+        }
         let id = self.make_job_queue(turn, asker, name)?;
         let claims = self.claims(turn, asker)?;
         let before = claims.used.replace(id);
@@ -171,8 +173,10 @@ impl Engine {
         asker: Asker,
         name: &Bytes,
     ) -> Result<(), Refusal> {
-        self.done.count(turn.now(), WorkCount::Watch);
         self.claims(turn, asker)?;
+        if self.watched(asker) > 0 {
+            self.done.count(turn.now(), WorkCount::Watch);
+        }
         let is_known = self.job_queue(asker, name)?.is_some_and(|id| {
             let key = self.watcher(asker, id);
             key.is_some()

@@ -398,8 +398,12 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
         }
         if self.connection.deadline().is_some_and(|deadline| deadline <= now) {
             self.shared.buffers.lend_output(&mut self.out.bytes);
+            self.shared.buffers.lend_requests(&mut self.out.requests);
             self.has_news = true;
-            self.connection.on_deadline(now, &mut self.out)?;
+            let outcome = self.connection.on_deadline(now, &mut self.out);
+            // What it asks is answered at once, perhaps, and nobody rings for that.
+            self.submit();
+            outcome?;
         }
         Ok(())
     }
