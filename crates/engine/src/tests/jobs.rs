@@ -334,7 +334,7 @@ fn a_queue_made_for_jobs_goes_when_nobody_needs_it() {
     assert_eq!(world.names(), ["q"]);
     let id = world.enqueue(ALICE, new_job("q", 0, "x"));
     world.work(ALICE, Work::Use("other".into()));
-    assert_eq!(world.names(), ["other", "q"]);
+    assert_eq!(world.names(), ["q", "other"]);
     world.check_recovery();
     world.job(BOB, id, JobVerb::Delete);
     assert_eq!(world.names(), ["other"]);

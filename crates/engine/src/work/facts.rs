@@ -144,9 +144,9 @@ impl Engine {
     ) -> Result<(), Refusal> {
         self.done.count(turn.now(), WorkCount::ListQueues);
         let vhost = self.entered(asker)?;
-        let mut names: Vec<Bytes> =
-            self.queues_of(asker, vhost).map(|queue| queue.name.clone()).collect();
-        names.sort_unstable();
+        let mut queues: Vec<&Queue> = self.queues_of(asker, vhost).collect();
+        queues.sort_unstable_by_key(|queue| queue.id);
+        let names: Vec<Bytes> = queues.into_iter().map(|queue| queue.name.clone()).collect();
         turn.reply(asker, Lsn::ZERO, Reply::Names(names));
         Ok(())
     }

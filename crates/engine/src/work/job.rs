@@ -208,7 +208,7 @@ impl Engine {
             } else {
                 0
             },
-            delay_s: if ending.rank.is_some() { ending.delay_s } else { delay_s },
+            delay_s: if ending.why == Why::Released { ending.delay_s } else { delay_s },
         };
         self.write_shift(turn, &shift, Some(slot.entry()));
         is_buried

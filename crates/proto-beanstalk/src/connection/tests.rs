@@ -42,7 +42,7 @@ fn difference(played: &str, recorded: &str) -> String {
 /// What we say otherwise on purpose, and what stands in its place in the stories.
 const DIFFERENCES: [(&str, &str, &str); 1] = [
     // BEAN-003.
-    ("drain.txt", "current-producers: 2", "current-producers: 1"),
+
 ];
 
 #[test]
