@@ -80,7 +80,7 @@ const FIXED: usize = 24;
 ///
 /// | offset | size | type | meaning |
 /// |---|---|---|---|
-/// | 0 | 1 | u8 | bit 0 time to live follows, bit 1 due time, bit 2 extra keys, bit 3 job, bit 4 ties |
+/// | 0 | 1 | u8 | what follows: bit 0 time to live, 1 due time, 2 extra keys, 3 job, 4 ties |
 /// | 1 | 1 | u8 | priority |
 /// | 2 | 2 | u16 | `VhostId` |
 /// | 4 | 1 | u8 | length of the exchange name |
