@@ -34,6 +34,7 @@ PARTS = {
     "power_beanstalk": "the same under beanstalk clients",
     "eio": "failing flushes, writes and renames",
     "alarms": "disk full and memory short: publishers wait, the rest goes on",
+    "alarms_beanstalk": "the same seen through the beanstalk door: puts are refused at once",
     "recovery": "ready within 5 s after kill -9 with a million messages",
     "poison": "a message that kills its consumers ends among the dead letters",
     "stop": "orderly stops lose no reply, and nobody can hold them up",
