@@ -37,6 +37,7 @@ use model::{Log, Lsn, MessageRef, Permission, QueueId, Record, Ties, VhostId};
 
 use crate::fifo::{put_varint, take_varint};
 use crate::ties::take_ties;
+use crate::work::seconds_from;
 pub(crate) use spec::{
     put_binding, put_exchange_spec, put_queue_spec, take_binding, take_exchange_spec,
     take_queue_spec,
@@ -125,7 +126,7 @@ pub(crate) struct JobHead {
 impl JobHead {
     /// When it becomes ready, ms since 1970; 0 is at once.
     pub(crate) fn due(&self, at: u64) -> u64 {
-        if self.delay_s == 0 { 0 } else { at.saturating_add(u64::from(self.delay_s) * 1000) }
+        if self.delay_s == 0 { 0 } else { seconds_from(at, self.delay_s) }
     }
 }
 
