@@ -126,6 +126,9 @@ impl World {
         for channel in 1..=CHANNELS {
             self.send(session, channel, Request::OpenChannel { is_strict: false });
         }
+        if self.has_jobs {
+            self.watch(session);
+        }
     }
 
     /// Asks and takes in what follows; returns whether it was refused.
