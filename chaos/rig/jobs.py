@@ -45,7 +45,7 @@ DELAYS = (0, 0, 0, 0, 0, 0, 1, LONG_S)
 # greenstalk tells of an answer that was cut short by an AssertionError or a ValueError.
 TROUBLE = (greenstalk.Error, OSError, AssertionError, ValueError)
 AT_ONCE = 40
-KEYED_PAUSE_S = 0.2
+KEYED_PAUSE_S = 0.05
 
 
 def connect(port: int, tube: str = TUBES[0]) -> greenstalk.Client:
@@ -185,6 +185,8 @@ class Batcher(Client):
             for tube in TUBES:
                 link.sendall(b"watch %s\r\n" % tube.encode())
                 said.readline()
+            # The others may leave nothing to it for a while.
+            self.begun.set()
             while not self.told.is_set():
                 asked = time.monotonic_ns()
                 link.sendall(b"reserve-batch %d\r\n" % AT_ONCE)
@@ -234,8 +236,8 @@ class Crew:
             Putter(f"put-{name}b", *given, TUBES[1]),
             Keyed(f"key-{name}c", *given, TUBES[0]),
             *(Taker(f"take-{name}{letter}", *given, wait_s) for letter, wait_s in
-              (("d", 0), ("e", 0), ("f", 1), ("g", 1))),
-            Batcher(f"take-{name}h", *given),
+              (("d", 0), ("e", 1))),
+            Batcher(f"take-{name}f", *given),
         ]
         begin(self.clients)
 
