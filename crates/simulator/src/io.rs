@@ -9,9 +9,7 @@ use proto_amqp::codec;
 use proto_amqp::table::Method;
 
 use crate::dice::Dice;
-use crate::fact::{
-    ConnId, Delivered, Fact, Held, JobAsk, JobWish, MessageId, Micros, Place, Sent,
-};
+use crate::fact::{ConnId, Delivered, Fact, Held, JobAsk, JobWish, MessageId, Micros, Place, Sent};
 use crate::garden::{Garden, Route};
 use crate::letter;
 use crate::tap;

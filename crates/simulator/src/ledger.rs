@@ -25,7 +25,10 @@ pub(crate) enum Rest {
     /// Not before this time on the wall clock.
     Delayed(u64),
     /// The burial was asked for at `from` and had happened by `by`.
-    Buried { from: u32, by: u32 },
+    Buried {
+        from: u32,
+        by: u32,
+    },
     Held(Hold),
     /// Its deletion was answered before this.
     Gone(u32),
@@ -44,7 +47,6 @@ pub(crate) struct Hold {
 /// A job.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    pub(crate) job: MessageId,
     pub(crate) tube: Tube,
     ttr_ms: u64,
     put_ms: u64,
@@ -311,7 +313,6 @@ impl Ledger {
         let Some(plan) = self.plans.get(&job).copied() else { return };
         let since = self.now;
         self.jobs.entry(id).or_insert_with(|| Known {
-            job,
             tube: plan.tube,
             ttr_ms: u64::from(plan.ttr_s.max(1)) * 1_000,
             put_ms: plan.shown_ms,
@@ -410,9 +411,8 @@ impl Ledger {
             kicks.open = kicks.open.saturating_sub(1);
         }
         let JobAnswer::Kicked(count) = answer else { return };
-        let is_whole = |(id, _, touched, _): &(JobId, Rest, u32, u32)| {
-            self.is_untouched(*id, *touched)
-        };
+        let is_whole =
+            |(id, _, touched, _): &(JobId, Rest, u32, u32)| self.is_untouched(*id, *touched);
         if !is_only || !open.is_complete || !open.buried.iter().all(is_whole) {
             return;
         }

@@ -372,6 +372,10 @@ impl World {
             }
         }
         self.pass_weather();
+        // An alarm rings bells, and nobody but a turn listens.
+        if !self.server.rung.borrow().is_empty() {
+            self.want_turn(5);
+        }
         self.begin_copying();
         self.compare();
         if self.dice.chance(self.weather.compares / 2) {

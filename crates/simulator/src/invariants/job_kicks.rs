@@ -22,12 +22,12 @@ impl JobKicks {
             Some(Rest::Buried { from, .. }) => from,
             _ => return Ok(()),
         };
-        let mut buried = self.ledger.all().filter(|(_, known)| {
-            known.tube == tube && known.since <= answered.ask.number
-        });
-        let earlier = buried.find(|(_, known)| {
-            matches!(known.rest, Rest::Buried { by, .. } if by <= from)
-        });
+        let mut buried = self
+            .ledger
+            .all()
+            .filter(|(_, known)| known.tube == tube && known.since <= answered.ask.number);
+        let earlier =
+            buried.find(|(_, known)| matches!(known.rest, Rest::Buried { by, .. } if by <= from));
         earlier.map_or(Ok(()), |(earlier, _)| {
             Err(format!("job {id} is shown as the next to be kicked, not job {earlier}"))
         })
@@ -65,9 +65,9 @@ impl Invariant for JobKicks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fact::Stand;
     use crate::invariants::job_states::JobStates;
     use crate::invariants::story::Story;
-    use crate::fact::Stand;
 
     fn begin<I: Invariant + Default>() -> (Story<I>, [JobId; 2]) {
         let mut story = Story::new();

@@ -17,10 +17,7 @@ impl JobLeases {
     fn not_found(&self, answered: &JobAnswered) -> Result<(), String> {
         let is_owners = matches!(
             answered.ask.wish,
-            JobWish::Delete(_)
-                | JobWish::Release { .. }
-                | JobWish::Bury { .. }
-                | JobWish::Touch(_)
+            JobWish::Delete(_) | JobWish::Release { .. } | JobWish::Bury { .. } | JobWish::Touch(_)
         );
         match self.ledger.before(answered).filter(|_| is_owners && !answered.is_stale) {
             Some(Rest::Held(hold))

@@ -34,7 +34,8 @@ impl JobOrder {
 
     fn end_conn(&mut self, conn: Option<ConnId>) {
         let is_its = |(_, (of, _)): &(&u32, &(ConnId, Vec<Tube>))| conn.is_none_or(|it| it == *of);
-        let ended: Vec<u32> = self.claims.iter().filter(is_its).map(|(number, _)| *number).collect();
+        let ended: Vec<u32> =
+            self.claims.iter().filter(is_its).map(|(number, _)| *number).collect();
         for number in ended {
             self.end_claim(number);
         }

@@ -88,11 +88,8 @@ impl Digger {
     fn wander(&mut self, io: &mut Io<'_>) {
         let others = self.also.clone();
         let Some(tube) = io.dice.pick(&others).copied() else { return };
-        let wish = if self.watched.contains(&tube) {
-            JobWish::Ignore(tube)
-        } else {
-            JobWish::Watch(tube)
-        };
+        let wish =
+            if self.watched.contains(&tube) { JobWish::Ignore(tube) } else { JobWish::Watch(tube) };
         self.ask(io, wish);
     }
 
