@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -26,16 +25,11 @@ from rig.group import MemoryGroup
 from rig.ledger import body, identity
 from rig.node import Node
 from rig.publishers import Kombu, Pika, Publisher
+from rig.shortage import LIMIT_S, LOG, MIB, SLACK_S, ballast, is_alarmed, resident_bytes, wait
 from rig.verdict import Skipped, Verdict
 
-MIB = 1 << 20
-LIMIT_S = 1.0
 PATIENCE_S = 2.0
-SLACK_S = 0.2
 BACKLOG = 3_000
-LOG = ("--set", "limits.message_bytes_max=1 MiB", "--set", "limits.commit_bytes_max=1 MiB",
-       "--set", "log.segment_bytes=9 MiB", "--set", "log.cache_bytes=4 MiB",
-       "--set", "log.checkpoint_bytes=16 MiB")
 
 
 def run(options, verdict: Verdict) -> None:
@@ -59,14 +53,10 @@ def disk_watermark(binary: Path, folder: Path, verdict: Verdict) -> None:
                    "--set", "alarm.disk_free_bytes_min=64 MiB") as story:
             story.publish(size=500, pause_s=0.002)
             story.warm_up()
-            ballast = image.at / "ballast"
             began = time.monotonic()
-            with open(ballast, "wb") as file:
-                left = image.free_bytes() - 40 * MIB
-                while left > 0:
-                    left -= file.write(bytes(min(left, MIB)))
+            foreign = ballast(image, 40 * MIB)
             story.short(began, time.monotonic())
-            ballast.unlink()
+            foreign.unlink()
             story.over(time.monotonic())
     finally:
         image.unmount()
@@ -133,7 +123,7 @@ def fill_memory(story: Story, verdict: Verdict) -> None:
     """Publish until memory is short, take everything, see it clear."""
     story.publish(size=60_000, pause_s=0)
     story.short_by_itself(60)
-    verdict.figure("resident at the alarm, MiB", story.resident() // MIB)
+    verdict.figure("resident at the alarm, MiB", resident_bytes(story.node) // MIB)
     story.take_all()
     story.over(time.monotonic(), limit_s=10)
 
@@ -331,25 +321,4 @@ class Story:
 
     def is_alarmed(self) -> bool:
         """What the metrics say."""
-        with urllib.request.urlopen(f"http://{self.node.http}/metrics", timeout=2) as answer:
-            text = answer.read().decode()
-        return any(line.startswith("potager_alarms_") and line.split()[-1] == "1"
-                   for line in text.splitlines())
-
-    def resident(self) -> int:
-        """Resident bytes of the server, as it reports them itself."""
-        with urllib.request.urlopen(f"http://{self.node.http}/metrics", timeout=2) as answer:
-            for line in answer.read().decode().splitlines():
-                if line.startswith("process_resident_memory_bytes "):
-                    return int(float(line.split()[1]))
-        return 0
-
-
-def wait(claim, limit_s: float, pause_s: float = 0.02):
-    """Wait until `claim()` is truthy; what it last said."""
-    deadline = time.monotonic() + limit_s
-    while True:
-        found = claim()
-        if found or time.monotonic() > deadline:
-            return found
-        time.sleep(pause_s)
+        return is_alarmed(self.node)

@@ -15,6 +15,7 @@ import base64
 import json
 import os
 import secrets
+import socket
 import subprocess
 import threading
 import time
@@ -131,8 +132,10 @@ class Story:
         """Starts nothing."""
         self.binary, self.folder, self.kept, self.verdict = binary, folder, kept, verdict
         self.form = form
+        # A login may be made where none is needed, too.
+        door = "required" if form == "json" else "off"
         self.node = Node(binary, folder / "data", folder, "--log-format", form,
-                         "--log-level", "trace")
+                         "--log-level", "trace", "--set", f"beanstalk.login={door}")
         self.done = threading.Event()
 
     def tell(self) -> None:
@@ -144,6 +147,7 @@ class Story:
             self.users()
             self.good_logins()
             self.bad_logins()
+            self.tube_logins()
             self.wrong_requests()
             self.reads()
             self.node.kill()
@@ -258,6 +262,36 @@ class Story:
             self.kept.keep("words of refused logins", repr(error))
         else:
             self.verdict.claim(False, "a wrong password is refused")
+
+    def tube_logins(self) -> None:
+        """The beanstalk door's `login` line: good, wrong, and broken in every way."""
+        said = self.tube_login("good", f"login by-http {self.password}\r\n"
+                               "list-tube-used\r\nstats\r\n")
+        self.verdict.claim(b"LOGGED_IN\r\nUSING default\r\nOK " in said,
+                           "a login at the beanstalk door is good", said[:40])
+        for kind, line in (
+                ("wrong", "login by-http %s\r\n"), ("unknown user", "login nobody %s\r\n"),
+                ("spaces", "login by-http a %s with spaces\r\n"), ("no user", "login %s\r\n"),
+                ("no end of line", "login by-http %s"), ("no CR", "login by-http %s\n"),
+                ("misspelt", "logon by-http %s\r\n"), ("upper case", "LOGIN by-http %s\r\n"),
+                ("too long", "login by-http %s" + "x" * 300 + "\r\n"),
+                ("a NUL", "login by-http %s\0\r\n"), ("no UTF-8", "login by-http %s\xff\r\n"),
+                ("second", f"login by-http {self.password}\r\nlogin by-http %s\r\nstats\r\n")):
+            self.tube_login(kind, line % self.kept.new(f"{self.form}: beanstalk login, {kind}"))
+
+    def tube_login(self, kind: str, words: str) -> bytes:
+        """Say something to the beanstalk door and keep all that it answers."""
+        said = b""
+        with socket.create_connection(("127.0.0.1", self.node.tube_port), 5) as link:
+            try:
+                link.sendall(words.encode("latin-1"))
+                link.shutdown(socket.SHUT_WR)
+                while more := link.recv(1 << 16):
+                    said += more
+            except ConnectionError:
+                pass
+        self.kept.keep(f"answer to a beanstalk login, {kind}", said)
+        return said
 
     def wrong_requests(self) -> None:
         """Requests that fail with a secret in them."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from rig import audit
 from rig.disk import Image
-from rig.load import Load, declare, small_log
+from rig.load import Load, small_log
 from rig.node import Node, ServerFault
 from rig.verdict import Skipped, Verdict
 
@@ -72,9 +72,9 @@ def run(options, verdict: Verdict) -> None:
     found = audit.Findings()
     try:
         node.start()
-        declare(node.port)
+        Load.prepare(node)
         for number, case in enumerate(CASES, 1):
-            load = Load(node.port, folder, f"c{number}")
+            load = Load(node, folder, f"c{number}")
             try:
                 fail(case, image, node, verdict)
                 found.merge(load.audited())

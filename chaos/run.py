@@ -30,9 +30,11 @@ from rig import disk  # noqa: E402
 from rig.verdict import Skipped, Verdict  # noqa: E402
 
 PARTS = {
-    "power": "power cuts under load, compared by id",
+    "power": "power cuts under AMQP clients, compared by id",
+    "power_beanstalk": "the same under beanstalk clients",
     "eio": "failing flushes, writes and renames",
     "alarms": "disk full and memory short: publishers wait, the rest goes on",
+    "alarms_beanstalk": "the same seen through the beanstalk door: puts are refused at once",
     "recovery": "ready within 5 s after kill -9 with a million messages",
     "poison": "a message that kills its consumers ends among the dead letters",
     "stop": "orderly stops lose no reply, and nobody can hold them up",
@@ -47,7 +49,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("part", nargs="*", metavar="PART", help="which parts; all when none:\n" +
-                        "\n".join(f"  {name:<9} {what}" for name, what in PARTS.items()))
+                        "\n".join(f"  {name:<16} {what}" for name, what in PARTS.items()))
     parser.add_argument("--binary", type=Path, default=ROOT / "target" / "release" / "potager",
                         help="the server, default target/release/potager")
     parser.add_argument("--cycles", type=int, default=0, help="power cuts, default 200")

@@ -23,6 +23,7 @@ PERSISTENT = pika.BasicProperties(delivery_mode=2)
 TROUBLE = (AMQPError, OSError, ValueError)
 PAUSE_S = 0.01
 GOODBYE_S = 3.0
+BEGIN_LIMIT_S = 30.0
 SIZES = (20, 20, 200, 200, 200, 1_000, 1_000, 4_000, 30_000)
 
 
@@ -42,6 +43,8 @@ def connect(port: int, **more) -> pika.BlockingConnection:
 class Client(multiprocessing.Process):
     """A process that works over one connection after the other."""
 
+    trouble: tuple[type[Exception], ...] = TROUBLE
+
     def __init__(self, name: str, port: int, folder: Path) -> None:
         """`name` is unique over the run: it is part of every message's id."""
         super().__init__(name=name, daemon=True)
@@ -57,7 +60,7 @@ class Client(multiprocessing.Process):
         while not self.told.is_set() and os.getppid() == self.runner:
             try:
                 self.connection()
-            except TROUBLE:
+            except self.trouble:
                 pass
             self.ledger.flush()
             time.sleep(PAUSE_S * random.random())
@@ -73,6 +76,23 @@ class Client(multiprocessing.Process):
         if self.is_alive():
             self.kill()
             raise RuntimeError(f"client {self.name} did not end")
+
+
+def begin(clients: list[Client]) -> None:
+    """Start all, and wait until each has written its first line."""
+    for client in clients:
+        client.start()
+    for client in clients:
+        if not client.begun.wait(BEGIN_LIMIT_S):
+            raise RuntimeError(f"client {client.name} does nothing")
+
+
+def end(clients: list[Client]) -> None:
+    """Tell every client to end and wait for all."""
+    for client in clients:
+        client.told.set()
+    for client in clients:
+        client.finish()
 
 
 class Publisher(Client):

@@ -13,6 +13,8 @@ server called it redelivered.
 | R | received |
 | K | about to be acknowledged (or committed) |
 | A | acknowledged or committed, and an answer that depends on it has come |
+
+Clients that work with jobs have letters of their own (jobs.py).
 """
 
 from __future__ import annotations
@@ -51,12 +53,12 @@ class Writer:
         self.file = open(path, "a", buffering=1 << 16)
         self.begun = begun
 
-    def note(self, letter: str, what: str, redelivered: bool = False) -> None:
-        """Write one event down."""
+    def note(self, letter: str, what: str, more: int = 0) -> None:
+        """Write one event down; `more` is whether it is redelivered, or what the letter says."""
         if self.begun:
             self.begun.set()
             self.begun = None
-        self.file.write(f"{letter} {time.monotonic_ns()} {what} {int(redelivered)}\n")
+        self.file.write(f"{letter} {time.monotonic_ns()} {what} {int(more)}\n")
 
     def flush(self) -> None:
         """Hand everything to the system."""

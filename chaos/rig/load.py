@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from rig import audit
-from rig.clients import Consumer, Publisher, Worker, connect, drained
+from rig.clients import Consumer, Publisher, Worker, begin, connect, drained, end
 from rig.ledger import Books
+from rig.node import Node
 
 TTL_MS = 300
-BEGIN_LIMIT_S = 30.0
 QUEUES = ("work", "input", "results", "next", "short", "dead")
 # Small, so that a second of load meets segment rolls, checkpoints and survivor passes.
 SMALL = ("limits.message_bytes_max=256 KiB", "limits.commit_bytes_max=512 KiB",
@@ -27,25 +27,25 @@ def small_log() -> list[str]:
     return [word for setting in SMALL for word in ("--set", setting)]
 
 
-def declare(port: int) -> None:
-    """The queues, durable all of them."""
-    with connect(port) as link:
-        channel = link.channel()
-        for queue in QUEUES:
-            arguments = {"x-message-ttl": TTL_MS, "x-dead-letter-exchange": "",
-                         "x-dead-letter-routing-key": "dead"} if queue == "short" else None
-            channel.queue_declare(queue, durable=True, arguments=arguments)
-
-
 class Load:
     """Clients of one round: they start with empty queues and end with an audit."""
 
-    def __init__(self, port: int, folder: Path, name: str) -> None:
+    @staticmethod
+    def prepare(node: Node) -> None:
+        """The queues, durable all of them."""
+        with connect(node.port) as link:
+            channel = link.channel()
+            for queue in QUEUES:
+                arguments = {"x-message-ttl": TTL_MS, "x-dead-letter-exchange": "",
+                             "x-dead-letter-routing-key": "dead"} if queue == "short" else None
+                channel.queue_declare(queue, durable=True, arguments=arguments)
+
+    def __init__(self, node: Node, folder: Path, name: str) -> None:
         """Starts everybody; `name` is unique over the run, for it is part of every id."""
-        self.port = port
+        self.port = node.port
         self.ledgers = folder / f"round-{name}"
         self.ledgers.mkdir()
-        given = (port, self.ledgers)
+        given = (node.port, self.ledgers)
         self.clients = [
             Publisher(f"work-{name}a", *given, "work", window=100, rate=2_000),
             Publisher(f"work-{name}b", *given, "work", window=8, rate=1_000),
@@ -56,11 +56,7 @@ class Load:
             Worker(f"tx-{name}e", *given, "input", "results", "next"),
             Worker(f"tx-{name}f", *given, "input", "results", "next"),
         ]
-        for client in self.clients:
-            client.start()
-        for client in self.clients:
-            if not client.begun.wait(BEGIN_LIMIT_S):
-                raise RuntimeError(f"client {client.name} does nothing")
+        begin(self.clients)
 
     def audited(self) -> audit.Findings:
         """Everybody stops, everything is drained and compared."""
@@ -76,8 +72,5 @@ class Load:
 
     def dismiss(self) -> None:
         """Tell every client to end and wait for all."""
-        for client in self.clients:
-            client.told.set()
-        for client in self.clients:
-            client.finish()
+        end(self.clients)
         self.clients = []

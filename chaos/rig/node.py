@@ -59,6 +59,7 @@ class Node(Potager):
         self.wrapper = wrapper
         self.environment = environment or {}
         self.port = quiet_port()
+        self.tube_port = quiet_port()
         self.output = folder / "server.log"
         self.ready_file = folder / "ready.json"
         self.ready_s = 0.0
@@ -72,7 +73,7 @@ class Node(Potager):
             self.process = subprocess.Popen(
                 [*self.wrapper, str(self.binary), "serve", "--data-dir", str(self.data_dir),
                  "--amqp", f"127.0.0.1:{self.port}", "--http", "127.0.0.1:0",
-                 "--beanstalk", "off",
+                 "--beanstalk", f"127.0.0.1:{self.tube_port}",
                  "--ready-file", str(self.ready_file), *self.extra, *more],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, **self.environment}, preexec_fn=die_with_parent,

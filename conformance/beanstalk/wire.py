@@ -18,7 +18,8 @@ WITH_BODY = (b"OK", b"FOUND", b"RESERVED")
 # Fields whose values depend on the clock, the machine or the process.
 VOLATILE = (
     b"pid", b"version", b"rusage-utime", b"rusage-stime", b"uptime", b"hostname", b"os",
-    b"platform", b"age", b"time-left", b"pause-time-left",
+    b"platform", b"age", b"time-left", b"pause-time-left", b"binlog-records-written",
+    b"binlog-max-size",
 )
 # The server's own id is of 16 hexadecimal digits; a job's id is a number and stays.
 _VOLATILE = re.compile(rb"^(%s): .*$" % b"|".join(VOLATILE), re.M)

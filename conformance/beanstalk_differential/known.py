@@ -9,7 +9,29 @@ from __future__ import annotations
 
 from harness.comparison import Difference, Known, name_among
 
-KNOWN: tuple[Known, ...] = ()
+def _counts_below_zero(found: Difference) -> bool:
+    theirs = (found.parts.get("figures") or ({}, {}))[0]
+    return any(value < 0 for value in theirs.values())
+
+
+def _misses_a_timeout(found: Difference) -> bool:
+    theirs, ours = found.parts.get("figures") or ({}, {})
+    return theirs.get("job-timeouts", 0) != ours.get("job-timeouts", 0)
+
+
+KNOWN: tuple[Known, ...] = (
+    Known(
+        "below zero",
+        "the original counts a connection that ends down twice for a moment: current-workers: -1",
+        _counts_below_zero,
+    ),
+    Known(
+        "time-out",
+        "the original compares two readings of its clock, and notices now and then only with its "
+        "owner's next command that a job's time is over",
+        _misses_a_timeout,
+    ),
+)
 
 
 def name_of(found: Difference) -> str | None:

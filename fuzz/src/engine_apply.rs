@@ -2,17 +2,23 @@
 //! never, restarts and power cuts. What must hold: nothing panics, the log alone and any snapshot
 //! with the records behind it give the state that is there, what is needed is listed as needed,
 //! every delivery is of something that was published, in order, not after it was settled
-//! ([`ledger`]), and nothing is held once everything is gone.
+//! ([`ledger`]), a job is found by its id until it is deleted, where it may be ([`job_ledger`]), and
+//! nothing is held once everything is gone.
 
 mod acts;
+mod job_ledger;
+mod jobs;
 mod ledger;
 
 use bytes::Bytes;
 use engine::{Effects, Engine, Handout, Place, Push, Resume, SessionInfo};
-use model::{Envelope, Limits, Log, Lsn, Millis, Reply, Request, SessionId, Stamp, Ticket};
+use model::{
+    Admin, Envelope, JobId, Limits, Log, Lsn, Millis, Reply, Request, SessionId, Stamp, Ticket,
+};
 
 use crate::source::Source;
 use crate::tape::Tape;
+use job_ledger::JobLedger;
 use ledger::Ledger;
 
 /// Sessions that come and go.
@@ -34,6 +40,7 @@ pub fn run(data: &[u8]) {
         }
         world.step(&mut source);
     }
+    world.survey();
     world.check();
     world.finish();
 }
@@ -55,6 +62,9 @@ struct World {
     /// A snapshot and how many records it covers.
     snapshot: Option<(Vec<u8>, usize)>,
     ledger: Ledger,
+    jobs: JobLedger,
+    /// Sessions work with jobs, too.
+    has_jobs: bool,
     /// Nothing acts by itself and no message is in a queue twice: the ledger may be strict.
     is_plain: bool,
 }
@@ -67,6 +77,8 @@ impl World {
             limits.queues_max = 5;
             limits.volatile_bytes_max = 2_000;
             limits.consumers_max = 3;
+            limits.job_queue_length_max = Some(6);
+            limits.job_deliveries_max = Some(2);
         }
         let mut world = Self {
             engine: Engine::new(limits),
@@ -81,8 +93,11 @@ impl World {
             untaken: [0; SESSIONS],
             snapshot: None,
             ledger: Ledger::default(),
+            jobs: JobLedger::default(),
+            has_jobs: flavour & 4 != 0,
             is_plain: flavour & 1 == 0,
         };
+        world.jobs.is_limited = limits.job_deliveries_max.is_some();
         (0..SESSIONS).for_each(|session| world.enter(session));
         world
     }
@@ -119,6 +134,9 @@ impl World {
         let ticket = Ticket(self.ticket);
         let from = (self.id(session), channel);
         let note = self.ledger.note(from, self.vhosts[session], ticket, &request);
+        self.jobs.note(from, self.vhosts[session], ticket, &request);
+        let ends_vhost = matches!(&request, Request::Admin(admin)
+            if matches!(&**admin, Admin::DeleteVhost(_)));
         let envelope = Envelope { channel, ticket, request };
         let mut out = Effects::default();
         self.engine.apply(at, from.0, envelope, &mut self.tape, &mut out);
@@ -127,6 +145,10 @@ impl World {
                 if *of == ticket)
         });
         if !is_refused {
+            if ends_vhost {
+                self.jobs.vhost_gone(1);
+            }
+            self.jobs.happened(&note);
             self.ledger.happened(note);
         }
         self.take_in(out);
@@ -137,19 +159,34 @@ impl World {
         assert!(!self.tape.is_in_group(), "a group was left open");
         // One behind the end is "after what I may have written"; the pipeline cuts it.
         let end = self.tape.next_lsn().plus(1);
-        for output in out.outputs.drain(..) {
+        // What was given back may be handed over before its holder is told.
+        for output in &out.outputs {
             assert!(output.gate <= end, "of a log up to {end}: {output:?}");
+            if let Push::Reply { ticket, reply, .. } = &output.push {
+                let stored = |id| number_at(&self.tape, id);
+                self.jobs.answered(*ticket, reply, self.now, stored);
+            }
+        }
+        for output in out.outputs.drain(..) {
             let (consumer, delivery, ticket) = match output.push {
                 Push::Deliver { consumer, delivery } => (Some(consumer), delivery, Ticket(0)),
                 Push::Got { ticket, delivery, .. } => (None, delivery, ticket),
+                Push::Job { ticket, facts, bytes, .. } => {
+                    self.weigh(output.session, bytes);
+                    self.jobs.shown(ticket, &facts, self.now);
+                    continue;
+                }
                 _ => continue,
             };
             let from = (output.session, delivery.channel);
-            let slot = output.session.slot();
-            if output.session == self.id(slot) {
-                self.untaken[slot] += u64::from(delivery.bytes);
-            }
+            self.weigh(output.session, delivery.bytes);
             let id = self.identify(&delivery);
+            if self.jobs.is_claim(ticket) {
+                self.ledger.tagged(from, delivery.tag);
+                let Place::Log(lsn) = delivery.place else { panic!("{delivery:?} is no job") };
+                self.jobs.got(ticket, (JobId::from(lsn), id), &delivery, self.now);
+                continue;
+            }
             let seen = (delivery.tag, id, delivery.is_redelivered);
             self.ledger.delivered(from, consumer, ticket, seen, self.is_plain);
         }
@@ -164,15 +201,20 @@ impl World {
         }
     }
 
+    fn weigh(&mut self, session: SessionId, bytes: u32) {
+        let slot = session.slot();
+        if session == self.id(slot) {
+            self.untaken[slot] += u64::from(bytes);
+        }
+    }
+
     /// The number in a message's body.
     fn identify(&self, handout: &Handout) -> u64 {
         let stored = match &handout.place {
             Place::Log(lsn) => self.tape.payload(*lsn),
             Place::Memory(bytes) => bytes,
         };
-        let message = engine::message(stored).expect("a stored message");
-        let number = message.body.first_chunk::<8>().expect("a body of ours");
-        u64::from_le_bytes(*number)
+        number_in(stored).expect("a stored message of ours")
     }
 
     /// Lets time pass and does what is due then, a bounded number of times.
@@ -218,6 +260,7 @@ impl World {
     fn close(&mut self, session: usize) {
         let id = self.id(session);
         self.ledger.left(id);
+        self.jobs.left(id);
         let at = self.stamp();
         let mut out = Effects::default();
         self.engine.close_session(at, id, &mut self.tape, &mut out);
@@ -243,6 +286,8 @@ impl World {
         self.engine.recovered(at);
         self.reads.clear();
         self.ledger.restarted(lost > 0);
+        let kept = |id: JobId| self.tape.get(Lsn(id.0)).is_some();
+        self.jobs.restarted(self.now, lost > 0, kept);
         for session in 0..SESSIONS {
             self.generations[session] += 1;
             self.enter(session);
@@ -287,7 +332,7 @@ impl World {
         self.check();
         for session in [0, SESSIONS - 1] {
             self.enter(session);
-            for name in acts::QUEUES {
+            for name in acts::QUEUES.into_iter().chain(acts::JOB_QUEUES) {
                 let name = Bytes::from_static(name.as_bytes());
                 let (if_unused, if_empty) = (false, false);
                 self.send(session, 1, Request::DeleteQueue { name, if_unused, if_empty });
@@ -296,4 +341,15 @@ impl World {
         assert_eq!(self.engine.usage(ALL).records, 0, "records are held for nothing");
         self.check();
     }
+}
+
+/// The number in the body of a stored message.
+fn number_in(stored: &[u8]) -> Option<u64> {
+    let message = engine::message(stored)?;
+    message.body.first_chunk::<8>().map(|number| u64::from_le_bytes(*number))
+}
+
+/// The same of the message at a job's position.
+fn number_at(tape: &Tape, id: JobId) -> Option<u64> {
+    number_in(tape.get(Lsn(id.0))?)
 }

@@ -19,6 +19,11 @@ impl Tape {
         &self.records[self.by_lsn[&lsn]].3
     }
 
+    /// The payload at a position, if there is one.
+    pub(crate) fn get(&self, lsn: Lsn) -> Option<&[u8]> {
+        self.by_lsn.get(&lsn).map(|at| &self.records[*at].3[..])
+    }
+
     /// Forgets what stands behind the first `keep` records and the group that was cut; returns how
     /// many records that were.
     pub(crate) fn truncate(&mut self, keep: usize) -> usize {

@@ -37,6 +37,7 @@ use model::{Log, Lsn, MessageRef, Permission, QueueId, Record, Ties, VhostId};
 
 use crate::fifo::{put_varint, take_varint};
 use crate::ties::take_ties;
+use crate::work::seconds_from;
 pub(crate) use spec::{
     put_binding, put_exchange_spec, put_queue_spec, take_binding, take_exchange_spec,
     take_queue_spec,
@@ -80,7 +81,7 @@ const FIXED: usize = 24;
 ///
 /// | offset | size | type | meaning |
 /// |---|---|---|---|
-/// | 0 | 1 | u8 | bit 0 time to live follows, bit 1 due time, bit 2 extra keys, bit 3 job, bit 4 ties |
+/// | 0 | 1 | u8 | what follows: bit 0 time to live, 1 due time, 2 extra keys, 3 job, 4 ties |
 /// | 1 | 1 | u8 | priority |
 /// | 2 | 2 | u16 | `VhostId` |
 /// | 4 | 1 | u8 | length of the exchange name |
@@ -125,7 +126,7 @@ pub(crate) struct JobHead {
 impl JobHead {
     /// When it becomes ready, ms since 1970; 0 is at once.
     pub(crate) fn due(&self, at: u64) -> u64 {
-        if self.delay_s == 0 { 0 } else { at.saturating_add(u64::from(self.delay_s) * 1000) }
+        if self.delay_s == 0 { 0 } else { seconds_from(at, self.delay_s) }
     }
 }
 

@@ -268,7 +268,8 @@ struct Writer {
 
 impl Writer {
     /// After the spec: messages that ever came in; the place of the next burial; count of kept
-    /// keys, each: key, until, job; count of jobs outside the lines, each as [`put_job`] says; count of lines, each: level u8, rank, line.
+    /// keys, each: key, until, job; count of jobs outside the lines, each as [`put_job`] says;
+    /// count of lines, each: level u8, rank, line.
     ///
     /// A line is stored as: next seq, cursor seq; count of runs of entries that are gone, each:
     /// first seq, count; count of chunks, each: entries u16, first seq, length, bytes; count of

@@ -380,8 +380,8 @@ impl Engine {
 
     /// A queue is gone with its jobs: nobody waits for them, and they wait for nobody.
     pub(crate) fn forget_ties(&mut self, queue: &Queue) {
-        let tied = queue.loose().into_iter().flat_map(Loose::all);
-        for job in tied.filter(|job| job.ties.is_some()) {
+        let all = queue.loose().into_iter().flat_map(Loose::all);
+        for job in all.filter(|job| job.ties.is_some()) {
             let (Some(ties), Some(lsn)) = (&job.ties, job.entry.stored.lsn()) else { continue };
             let place = (queue.id, lsn);
             if let Some(concurrency) = ties.concurrency.clone() {

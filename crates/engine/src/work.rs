@@ -36,6 +36,12 @@ use crate::ties::put_ties;
 /// Source: beanstalkd protocol 1.13, "the default tube".
 const DEFAULT_QUEUE: &[u8] = b"default";
 
+/// The end of a time that begins now, ms since 1970. Now is cut to whole milliseconds: without one
+/// more it would end early.
+pub(crate) const fn seconds_from(now: u64, seconds: u32) -> u64 {
+    now.saturating_add(seconds as u64 * 1000 + 1)
+}
+
 /// What a channel that works with jobs has going on. Volatile.
 #[derive(Debug)]
 pub(crate) struct Claims {
@@ -465,7 +471,7 @@ pub(crate) fn claim_parcel(
     let mut slot = Slot::new(tag, NO_CONSUMER, parcel.place, parcel.entry.clone());
     slot.is_picked = is_picked;
     if slot.lease_s > 0 {
-        slot.lease_until = now.saturating_add(u64::from(slot.lease_s) * 1000);
+        slot.lease_until = seconds_from(now, slot.lease_s);
     }
     let lease_until = slot.lease_until;
     if let (Some(claims), Some(lsn)) = (&mut channel.claims, slot.stored.lsn()) {

@@ -255,6 +255,6 @@ pub enum Work {
     DescribeQueue(Bytes),
     /// `WorkFacts`.
     Describe,
-    /// The names of all queues, in order of their names: `Names`.
+    /// The names of all queues, in the order in which they were made: `Names`.
     ListQueues,
 }

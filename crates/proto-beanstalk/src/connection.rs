@@ -23,7 +23,7 @@ use model::{Event, Reply, Request, Ticket};
 use wire::{Close, Outbox};
 
 use crate::{
-    Host, HostFacts, Options,
+    Counted, Host, HostFacts, Options,
     codec::{self, Command, Fault, Line},
     map,
 };
@@ -350,6 +350,10 @@ impl wire::Connection for Connection {
 
     fn on_end_of_input(&mut self, _now: Instant, out: &mut Outbox) -> Result<(), Close> {
         self.is_ended = true;
+        if let Reading::Body(_) = self.reading {
+            // Its line was good. Source: observed, beanstalkd 1.13.
+            self.host.count(Counted::RefusedPut);
+        }
         self.withdraw_all(out);
         self.end_if_over()
     }

@@ -15,6 +15,10 @@ use crate::source::Source;
 
 /// Names of queues; the later ones are declared in unusual shapes more often.
 pub(super) const QUEUES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+/// Names of queues that doors for jobs make.
+pub(super) const JOB_QUEUES: [&str; 3] = ["j", "k", SHARED];
+/// The one of them that other doors work with, too.
+pub(super) const SHARED: &str = "l";
 const EXCHANGES: [&str; 7] = ["", "amq.topic", "amq.fanout", "e0", "e1", "e2", "amq.headers"];
 const KEYS: [&str; 4] = ["a", "a.b", "#", "*.b"];
 
@@ -23,7 +27,8 @@ impl World {
     pub(super) fn step(&mut self, source: &mut Source<'_>) {
         let session = source.below(SESSIONS);
         let channel = 1 + u16::from(source.u8()) % CHANNELS;
-        match source.below(24) {
+        match source.below(if self.has_jobs { 40 } else { 24 }) {
+            24.. => self.job_step(session, channel, source),
             0 | 1 => {
                 let request = declare(source, self.is_plain);
                 self.send(session, channel, request);
@@ -97,6 +102,7 @@ impl World {
     }
 
     fn check_or_restart(&mut self, source: &mut Source<'_>) {
+        self.survey();
         match source.below(4) {
             0 => self.check(),
             1 => {
@@ -176,7 +182,7 @@ impl World {
         }
     }
 
-    fn publish(&mut self, source: &mut Source<'_>) -> Publish {
+    pub(super) fn publish(&mut self, source: &mut Source<'_>) -> Publish {
         let exchange = exchange(source);
         let bits = source.u8();
         let mut options = PublishOptions {

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use model::{ConsumerId, Op, Request, SessionId, Ticket};
 
+use super::acts::SHARED;
+
 /// A session's channel.
-type From = (SessionId, u16);
+pub(super) type From = (SessionId, u16);
 /// A queue: which virtual host, which name.
-type Queue = (u8, Bytes);
+pub(super) type Queue = (u8, Bytes);
 
 /// See the module's head.
 #[derive(Debug, Default)]
@@ -121,14 +123,14 @@ impl Ledger {
         is_strict: bool,
     ) {
         assert!(id >= 1 && id <= self.next_id, "message {id} was never published");
-        let last = self.tags.insert(from, tag);
-        assert!(last.is_none_or(|last| last < tag), "tag {tag} after {last:?}");
+        self.tagged(from, tag);
         let by = match consumer {
             Some(consumer) => self.consumers.get(&consumer.0),
             None => self.gets.get(&ticket),
         };
         let (queue, no_ack) = by.expect("nobody asked for this delivery").clone();
-        if is_strict {
+        // Jobs have their own order.
+        if is_strict && queue.1 != SHARED {
             let address = (queue.clone(), id);
             assert!(!self.settled.contains(&address), "{address:?} was settled");
             assert!(!self.out.values().any(|out| *out == address), "{address:?} is out twice");
@@ -142,6 +144,12 @@ impl Ledger {
         } else {
             self.out.insert((from, tag), (queue, id));
         }
+    }
+
+    /// A channel was given this tag.
+    pub(super) fn tagged(&mut self, from: From, tag: u64) {
+        let last = self.tags.insert(from, tag);
+        assert!(last.is_none_or(|last| last < tag), "tag {tag} after {last:?}");
     }
 
     /// A session is gone.

@@ -92,7 +92,7 @@ impl Naive {
         job.before = (job.state, job.until);
         job.state = JobState::Claimed;
         job.owner = Some(owner);
-        job.until = now + u64::from(job.lease_s) * 1000;
+        job.until = end_of(now, job.lease_s);
         job.tally[0] += 1;
     }
 
@@ -109,7 +109,7 @@ impl Naive {
             JobVerb::Release { rank, delay_s } if is_own => {
                 job.owner = None;
                 job.rank = rank;
-                job.until = now + u64::from(delay_s) * 1000;
+                job.until = end_of(now, delay_s);
                 job.state = if delay_s > 0 { JobState::Delayed } else { JobState::Ready };
                 job.tally[2] += 1;
             }
@@ -121,7 +121,7 @@ impl Naive {
                 job.tally[3] += 1;
                 self.burials += 1;
             }
-            JobVerb::Renew if is_own => job.until = now + u64::from(job.lease_s) * 1000,
+            JobVerb::Renew if is_own => job.until = end_of(now, job.lease_s),
             JobVerb::Kick if matches!(job.state, JobState::Buried | JobState::Delayed) => {
                 job.state = JobState::Ready;
                 job.tally[4] += 1;
@@ -207,6 +207,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
+/// The clock is cut to milliseconds, and nothing is early.
+fn end_of(now: u64, seconds: u32) -> u64 {
+    now + u64::from(seconds) * 1000 + 1
+}
+
 const fn who(is_bob: bool) -> SessionId {
     if is_bob { BOB } else { ALICE }
 }
@@ -225,7 +230,7 @@ fn step(world: &mut World, naive: &mut Naive, ids: &mut Vec<JobId>, step: &Step)
             let id = world.enqueue(ALICE, Enqueue { delay_s, lease_s, ..job });
             ids.push(id);
             let state = if delay_s > 0 { JobState::Delayed } else { JobState::Ready };
-            let until = world.now + u64::from(delay_s) * 1000;
+            let until = end_of(world.now, delay_s);
             let (rank, owner, burial, tally) = (RANKS[rank], None, 0, [0; 5]);
             let before = (state, until);
             naive.jobs.insert(

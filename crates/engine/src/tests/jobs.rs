@@ -138,12 +138,12 @@ fn a_lease_runs_out_and_is_never_early() {
     world.watch(BOB, "q");
     world.claimed(BOB);
     let start = world.now;
-    world.tick(start + 9_999);
+    world.tick(start + 10_000);
     assert_eq!(world.state(id), Some(JobState::Claimed));
     assert!(matches!(world.job(BOB, id, JobVerb::Renew), Reply::Done));
-    world.tick(start + 19_998);
+    world.tick(start + 20_000);
     assert_eq!(world.state(id), Some(JobState::Claimed));
-    world.tick(start + 19_999);
+    world.tick(start + 20_001);
     let facts = world.facts(id).unwrap();
     assert_eq!((facts.state, facts.timeouts, facts.claims, facts.rank), (JobState::Ready, 1, 1, 5));
     assert!(matches!(world.job(BOB, id, JobVerb::Renew), Reply::Empty));
@@ -159,9 +159,9 @@ fn who_waits_is_told_that_a_lease_ends() {
     assert!(matches!(world.claim(BOB), Claimed::Waits));
     world.outputs.clear();
     let start = world.now;
-    world.tick(start + 1_999);
-    assert!(world.outputs.is_empty());
     world.tick(start + 2_000);
+    assert!(world.outputs.is_empty());
+    world.tick(start + 2_001);
     assert!(matches!(
         world.outputs.pop().map(|output| output.push),
         Some(Push::Reply { reply: Reply::LeaseEnding, .. })
@@ -183,7 +183,7 @@ fn released_buried_kicked_and_delayed_jobs_are_where_they_should_be() {
         (JobState::Delayed, 7, 4, 4)
     );
     world.check_recovery();
-    world.tick(world.now + 4_000);
+    world.tick(world.now + 4_001);
     assert_eq!(world.state(id), Some(JobState::Ready));
     world.claimed(BOB);
     let bury = JobVerb::Bury { rank: 8 };
@@ -231,9 +231,9 @@ fn a_delayed_job_comes_at_its_time_also_after_a_restart() {
     world.restart();
     world.watch(BOB, "q");
     assert!(matches!(world.claim(BOB), Claimed::Waits));
-    world.tick(start + 29_999);
-    assert!(world.bodies().is_empty(), "early");
     world.tick(start + 30_000);
+    assert!(world.bodies().is_empty(), "early");
+    world.tick(start + 30_001);
     assert_eq!(world.bodies(), ["later"]);
     world.check_state();
 }
@@ -334,7 +334,7 @@ fn a_queue_made_for_jobs_goes_when_nobody_needs_it() {
     assert_eq!(world.names(), ["q"]);
     let id = world.enqueue(ALICE, new_job("q", 0, "x"));
     world.work(ALICE, Work::Use("other".into()));
-    assert_eq!(world.names(), ["other", "q"]);
+    assert_eq!(world.names(), ["q", "other"]);
     world.check_recovery();
     world.job(BOB, id, JobVerb::Delete);
     assert_eq!(world.names(), ["other"]);
@@ -362,9 +362,9 @@ fn a_paused_queue_hands_nothing_out_for_so_long() {
         (10, 10, 1, 1)
     );
     let start = world.now;
-    world.tick(start + 9_999);
-    assert!(world.bodies().is_empty());
     world.tick(start + 10_000);
+    assert!(world.bodies().is_empty());
+    world.tick(start + 10_001);
     assert_eq!(world.bodies(), ["x"]);
 }
 

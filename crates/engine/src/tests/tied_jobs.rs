@@ -158,7 +158,7 @@ fn a_tied_job_can_be_delayed_too() {
     let part = world.put_tied("q", 5, of_group("g"));
     let job = Enqueue { delay_s: 5, ..tied("q", 5, "later", after("g")) };
     let last = world.enqueue(ALICE, job);
-    world.tick(world.now + 5_000);
+    world.tick(world.now + 5_001);
     assert_eq!(world.state(last), Some(JobState::Delayed), "its time has come, the group has not");
     world.delete(ALICE, part);
     assert_eq!(world.state(last), Some(JobState::Ready));

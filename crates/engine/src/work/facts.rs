@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use model::{JobCounts, Log, Lsn, QueueFacts, Refusal, Reply, Verb, VhostId, WorkCount, WorkFacts};
 
+use super::seconds_from;
 use crate::Engine;
 use crate::channel::{Asker, Turn};
 use crate::loose::Loose;
@@ -37,7 +38,7 @@ impl Engine {
             turn.reply(asker, Lsn::ZERO, Reply::Empty);
             return Ok(());
         };
-        queue.pause = (turn.now().saturating_add(u64::from(seconds) * 1000), seconds);
+        queue.pause = (seconds_from(turn.now(), seconds), seconds);
         queue.pauses += 1;
         let id = queue.id;
         self.state.wake(id);
@@ -70,7 +71,7 @@ impl Engine {
             deletes: queue.deletes,
             pauses: queue.pauses,
             pause_s: if is_paused { u64::from(queue.pause.1) } else { 0 },
-            pause_left_s: queue.pause.0.saturating_sub(now).div_ceil(1000),
+            pause_left_s: queue.pause.0.saturating_sub(now + 1).div_ceil(1000),
         };
         let gate = queue.changed;
         let keys = queue.consumers.as_ref().map_or(&[][..], |consumers| &consumers.all);
@@ -144,9 +145,9 @@ impl Engine {
     ) -> Result<(), Refusal> {
         self.done.count(turn.now(), WorkCount::ListQueues);
         let vhost = self.entered(asker)?;
-        let mut names: Vec<Bytes> =
-            self.queues_of(asker, vhost).map(|queue| queue.name.clone()).collect();
-        names.sort_unstable();
+        let mut queues: Vec<&Queue> = self.queues_of(asker, vhost).collect();
+        queues.sort_unstable_by_key(|queue| queue.id);
+        let names: Vec<Bytes> = queues.into_iter().map(|queue| queue.name.clone()).collect();
         turn.reply(asker, Lsn::ZERO, Reply::Names(names));
         Ok(())
     }

@@ -6,7 +6,7 @@ use model::{
     WorkCount,
 };
 
-use super::Claims;
+use super::{Claims, seconds_from};
 use crate::Engine;
 use crate::channel::{Asker, Slot, Turn};
 use crate::dead_letter::Reason;
@@ -146,7 +146,7 @@ impl Engine {
         let channel = self.sessions.channel_mut(asker.session, asker.channel)?;
         let slot = channel.unsettled.get_mut(tag)?;
         if slot.lease_s > 0 {
-            slot.lease_until = turn.now().saturating_add(u64::from(slot.lease_s) * 1000);
+            slot.lease_until = seconds_from(turn.now(), slot.lease_s);
         }
         turn.reply(asker, Lsn::ZERO, Reply::Done);
         Some(())
@@ -203,12 +203,8 @@ impl Engine {
             was_claimed: true,
             is_buried,
             rank: ending.rank.unwrap_or(rank),
-            due: if is_delayed {
-                turn.now().saturating_add(u64::from(ending.delay_s) * 1000)
-            } else {
-                0
-            },
-            delay_s: if ending.rank.is_some() { ending.delay_s } else { delay_s },
+            due: if is_delayed { seconds_from(turn.now(), ending.delay_s) } else { 0 },
+            delay_s: if ending.why == Why::Released { ending.delay_s } else { delay_s },
         };
         self.write_shift(turn, &shift, Some(slot.entry()));
         is_buried
@@ -395,7 +391,7 @@ impl Engine {
             rank,
             delay_s,
             lease_s: entry.lease_s,
-            left_s: if until == NEVER { 0 } else { until.saturating_sub(now) / 1000 },
+            left_s: if until == NEVER { 0 } else { until.saturating_sub(now + 1) / 1000 },
             claims: entry.returns.saturating_add(u32::from(is_claimed)),
             timeouts: tally.timeouts,
             releases: tally.releases,

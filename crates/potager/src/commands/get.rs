@@ -25,22 +25,22 @@ Messages that are put back keep their place and are marked as redelivered.";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Queue
-    queue: String,
+    pub(super) queue: String,
     /// At most so many
     #[arg(long, short = 'n', default_value_t = 1)]
-    count: u64,
+    pub(super) count: u64,
     /// Take them out of the queue; each leaves it once it is printed
     #[arg(long)]
-    ack: bool,
+    pub(super) ack: bool,
     /// The server
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672", help = URL_HELP)]
-    url: Address,
+    pub(super) url: Address,
     /// PEM file with the authority that signs an amqps:// server; else those of the system
     #[arg(long, value_name = "FILE")]
-    ca_file: Option<PathBuf>,
+    pub(super) ca_file: Option<PathBuf>,
     /// Print one JSON object a line; bodies that are no text in base64
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {

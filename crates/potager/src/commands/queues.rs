@@ -1,21 +1,28 @@
 //! `potager queues ...`: queues of a running server through its management API: look, empty,
 //! remove.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use hyper::Method;
 use serde_json::Value;
 
-use super::api;
-use crate::output;
+use super::{amqp::URL_HELP, api, get};
+use crate::{client::Address, output};
 
 pub(crate) const EXAMPLE: &str = "\
 Example:
   potager queues                     counts of every queue
-  potager queues purge celery        removes the ready messages of one";
+  potager queues peek celery -n 5    looks at the first five messages of one
+  potager queues purge celery        removes the waiting messages of one";
 
 const LIST_EXAMPLE: &str = "Example:\n  potager queues list --vhost staging --json";
 const PURGE_EXAMPLE: &str = "Example:\n  potager queues purge celery --yes";
+const PEEK_EXAMPLE: &str = "\
+Example:
+  potager queues peek celery -n 5
+
+The messages are taken and put back over AMQP: they keep their place and are marked as redelivered.
+A job is looked at without a trace by the beanstalk commands peek and peek-ready.";
 const DELETE_EXAMPLE: &str = "Example:\n  potager queues delete celery --if-empty";
 
 /// Columns of the table: title and field of the answer.
@@ -49,7 +56,10 @@ enum Verb {
     /// Show queues with their counts (also without a word)
     #[command(after_help = LIST_EXAMPLE)]
     List,
-    /// Remove the ready messages of a queue
+    /// Look at the first messages of a queue
+    #[command(after_help = PEEK_EXAMPLE)]
+    Peek(Peek),
+    /// Remove the messages of a queue that nobody has: ready, delayed and buried ones
     #[command(after_help = PURGE_EXAMPLE)]
     Purge {
         /// Queue
@@ -61,6 +71,21 @@ enum Verb {
     /// Remove a queue with its messages
     #[command(after_help = DELETE_EXAMPLE)]
     Delete(Delete),
+}
+
+#[derive(Debug, clap::Args)]
+struct Peek {
+    /// Queue
+    name: String,
+    /// At most so many
+    #[arg(long, short = 'n', default_value_t = 1)]
+    count: u64,
+    /// The server
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672", help = URL_HELP)]
+    url: Address,
+    /// PEM file with the authority that signs an amqps:// server; else those of the system
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +106,16 @@ struct Delete {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.verb {
         None | Some(Verb::List) => list(args)?,
+        Some(Verb::Peek(wanted)) => {
+            return get::run(&get::Args {
+                queue: wanted.name.clone(),
+                count: wanted.count,
+                ack: false,
+                url: wanted.url.clone(),
+                ca_file: wanted.ca_file.clone(),
+                json: args.json,
+            });
+        }
         Some(Verb::Purge { name, yes }) => purge(args, name, *yes)?,
         Some(Verb::Delete(wanted)) => delete(args, wanted)?,
     }

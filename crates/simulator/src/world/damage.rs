@@ -140,7 +140,8 @@ impl World {
         let aside = match Aside::open(self, copy, wall) {
             Ok(aside) => aside,
             Err(why) => {
-                self.facts.push(not_opened("what a power cut leaves", &why));
+                let lost = format!("the log up to {promised}, after a power cut ({why}),");
+                self.facts.push(Fact::Missing(lost));
                 return None;
             }
         };
