@@ -1,6 +1,10 @@
 //! [`Fact`]: what happened in a run, in the words of the promises. The world and the clients tell
 //! facts in the order in which they happened; invariants listen. Nothing is concluded here.
 
+mod job;
+
+pub use job::{JobAnswer, JobAnswered, JobAsk, JobWish, Stand, Tube};
+
 /// Virtual time in microseconds since the run began.
 pub type Micros = u64;
 /// A published message, numbered in the order of publishing.
@@ -205,6 +209,10 @@ pub enum Fact {
         /// Written but not sent.
         output: usize,
     },
+    /// A client asked something of the beanstalk door.
+    JobAsked(JobAsk),
+    /// It was answered.
+    JobAnswered(JobAnswered),
     /// Faults have stopped; everything has to work from now on.
     Healed,
     /// The run gave up waiting for this.

@@ -6,7 +6,7 @@ use model::table::{self, Value};
 use proto_amqp::table::Method;
 
 use crate::dice::Dice;
-use crate::fact::Place;
+use crate::fact::{Place, Tube};
 
 /// What a queue is there for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub struct Garden {
     pub beds: Vec<Bed>,
     /// What publishers may use.
     pub routes: Vec<Route>,
+    /// Tubes, which nobody declares: they come and go with what is in them.
+    pub tubes: Vec<String>,
 }
 
 /// The exchange whose messages wait.
@@ -143,6 +145,8 @@ impl Garden {
         if dice.chance(40) {
             garden.bed("churn", Use::Churn);
         }
+        let tubes = if dice.chance(60) { dice.within(1..4) } else { 0 };
+        garden.tubes = (0..tubes).map(|tube| format!("tube-{tube}")).collect();
         garden
     }
 
@@ -197,6 +201,11 @@ impl Garden {
     pub fn named(&self, name: &[u8]) -> Option<Place> {
         let at = self.beds.iter().position(|bed| bed.name.as_bytes() == name)?;
         Place::try_from(at).ok()
+    }
+
+    /// The name of a tube.
+    pub fn tube(&self, tube: Tube) -> &str {
+        self.tubes.get(usize::from(tube)).map_or("default", String::as_str)
     }
 
     /// All places.

@@ -10,6 +10,16 @@ mod credit;
 mod damage;
 mod disk_failure;
 mod gone;
+mod job_buried;
+mod job_delays;
+mod job_deleted;
+mod job_kicks;
+mod job_leases;
+mod job_loss;
+mod job_order;
+mod job_owners;
+mod job_progress;
+mod job_states;
 mod one_commit;
 mod order;
 mod owners;
@@ -20,6 +30,8 @@ mod redelivery;
 mod refused;
 mod replay;
 mod settled;
+#[cfg(test)]
+mod story;
 mod timers;
 
 use crate::fact::{Fact, Micros};
@@ -87,6 +99,16 @@ pub fn all(garden: &Garden) -> Vec<Box<dyn Invariant>> {
         Box::new(replay::Replay::default()),
         Box::new(one_commit::OneCommit::new(garden)),
         Box::new(progress::Progress::new(garden)),
+        Box::new(job_deleted::JobDeleted::default()),
+        Box::new(job_owners::JobOwners::default()),
+        Box::new(job_leases::JobLeases::default()),
+        Box::new(job_delays::JobDelays::default()),
+        Box::new(job_buried::JobBuried::default()),
+        Box::new(job_states::JobStates::default()),
+        Box::new(job_order::JobOrder::default()),
+        Box::new(job_kicks::JobKicks::default()),
+        Box::new(job_progress::JobProgress::default()),
+        Box::new(job_loss::JobLoss::default()),
         Box::new(acknowledged_loss::AcknowledgedLoss::new(garden)),
     ]
 }

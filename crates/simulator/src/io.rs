@@ -2,15 +2,17 @@
 //! happened. Every fact about messages is told here, so that all roles tell them alike.
 
 use bytes::{Bytes, BytesMut};
+use model::JobId;
 use model::properties::{Builder, Properties, Property};
 use model::table::{self, Value};
 use proto_amqp::codec;
 use proto_amqp::table::Method;
 
 use crate::dice::Dice;
-use crate::fact::{ConnId, Delivered, Fact, Held, MessageId, Micros, Place, Sent};
+use crate::fact::{ConnId, Delivered, Fact, Held, JobAsk, JobWish, MessageId, Micros, Place, Sent};
 use crate::garden::{Garden, Route};
 use crate::letter;
+use crate::tap;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +35,9 @@ pub(crate) enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub(crate) messages: u32,
+    pub(crate) asks: u32,
+    /// Jobs that some client has heard of, for those who work by number.
+    pub(crate) ids: Vec<JobId>,
     pub(crate) sources: u32,
     pub(crate) subscriptions: u32,
 }
@@ -90,6 +95,8 @@ pub(crate) struct Io<'a> {
     pub(crate) is_stale: bool,
     pub(crate) dice: &'a mut Dice,
     pub(crate) out: &'a mut BytesMut,
+    /// What was written to a beanstalk door and is to be answered.
+    pub(crate) asks: &'a mut Vec<JobAsk>,
     pub(crate) facts: &'a mut Vec<Fact>,
     pub(crate) garden: &'a Garden,
     pub(crate) book: &'a mut Book,
@@ -190,6 +197,23 @@ impl Io<'_> {
             no_ack: way.no_ack,
         }));
         Some(message)
+    }
+
+    /// Asks something of the beanstalk door and tells of it.
+    pub(crate) fn ask(&mut self, wish: JobWish) {
+        let bytes = usize::try_from(20 + self.dice.around(200)).unwrap_or(20);
+        tap::write(&wish, self.garden, bytes, self.out);
+        self.book.asks += 1;
+        let (number, conn) = (self.book.asks, self.conn);
+        let ask = JobAsk { number, conn, shown_ms: self.shown_ms, wish };
+        self.asks.push(ask.clone());
+        self.tell(Fact::JobAsked(ask));
+    }
+
+    /// A fresh number for a job.
+    pub(crate) fn new_job(&mut self) -> MessageId {
+        self.book.messages += 1;
+        self.book.messages - 1
     }
 
     /// A message at a place, with this connection.

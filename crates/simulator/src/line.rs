@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use model::{Millis, Output, SessionId};
 use replica::Node;
-use wire::{Close, Connection as _, OUTBOX_BYTES_MAX, Outbox};
+use wire::{Close, OUTBOX_BYTES_MAX, Outbox};
 
 use crate::fact::Micros;
 use crate::pipe::Way;
@@ -37,16 +37,18 @@ impl Moment {
 /// See the module's head.
 pub(crate) struct Line {
     pub(crate) session: SessionId,
-    connection: proto_amqp::Connection,
+    connection: Box<dyn wire::Connection>,
     input: BytesMut,
     out: Outbox,
     is_stalled: bool,
     has_news: bool,
+    /// The peer sends no more; it may still read.
+    is_over: bool,
     stuck_since: Option<Micros>,
 }
 
 impl Line {
-    pub(crate) fn new(session: SessionId, connection: proto_amqp::Connection) -> Self {
+    pub(crate) fn new(session: SessionId, connection: Box<dyn wire::Connection>) -> Self {
         Self {
             session,
             connection,
@@ -54,8 +56,28 @@ impl Line {
             out: Outbox::new(),
             is_stalled: false,
             has_news: false,
+            is_over: false,
             stuck_since: None,
         }
+    }
+
+    /// Lets the door ask what it asks before anything else.
+    pub(crate) fn open(&mut self, node: &mut Node, moment: Moment) {
+        self.connection.on_open(moment.instant(), &mut self.out);
+        self.submit(node, moment);
+    }
+
+    /// The peer sends no more: the door decides whether anything is still owed.
+    pub(crate) fn end_input(&mut self, node: &mut Node, moment: Moment) -> Result<(), Close> {
+        self.is_over = true;
+        let outcome = self.connection.on_end_of_input(moment.instant(), &mut self.out);
+        self.submit(node, moment);
+        outcome
+    }
+
+    /// Nothing more is to be read.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Bytes read but not parsed, and written but not sent.
@@ -84,7 +106,8 @@ impl Line {
                 return Ok(arrives);
             }
             let has_news = std::mem::take(&mut self.has_news);
-            if !self.input.is_empty() && (self.is_stalled || has_news) {
+            let may_resume = self.is_over || !self.input.is_empty();
+            if may_resume && (self.is_stalled || has_news) {
                 let mut input = std::mem::take(&mut self.input);
                 let outcome = self.parse(node, moment, &mut input);
                 self.input = input;
@@ -163,7 +186,10 @@ impl Line {
 
     /// Whether input may be read; while not, silence is not the peer's fault.
     pub(crate) fn may_read(&mut self, node: &Node, moment: Moment) -> bool {
-        let may = !self.is_stalled && self.out.has_room() && !node.is_paused(self.session);
+        let may = !self.is_stalled
+            && self.out.has_room()
+            && !node.is_paused(self.session)
+            && self.connection.wants_input(self.input.len());
         if !may {
             self.connection.on_held_back(moment.instant());
         }

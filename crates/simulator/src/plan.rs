@@ -8,11 +8,12 @@ use std::sync::Arc;
 use model::Limits;
 
 use crate::dice::Dice;
-use crate::fact::{Micros, Place};
+use crate::fact::{Micros, Place, Tube};
 use crate::fault::Kind;
 use crate::garden::{Garden, Use};
 use crate::roles::{
-    Churner, Consumer, Gardener, Getter, Gleaner, Habit, Manner, Publisher, Role, Worker,
+    Churner, Consumer, Digger, Gardener, Getter, Gleaner, Habit, Keeper, Manner, Publisher, Putter,
+    Raker, Role, Ways, Worker,
 };
 use crate::server::Setup;
 
@@ -96,7 +97,9 @@ fn setup(dice: &mut Dice) -> Setup {
         ..Limits::default()
     };
     let door = proto_amqp::Options { limits, frame_max: 4096, ..proto_amqp::Options::default() };
-    Setup { journal, limits, door: Arc::new(door) }
+    let tubes =
+        proto_beanstalk::Options { job_bytes_max: 4096, ..proto_beanstalk::Options::default() };
+    Setup { journal, limits, door: Arc::new(door), tubes: Arc::new(tubes) }
 }
 
 fn roles(garden: &Garden, dice: &mut Dice) -> Vec<Box<dyn Role>> {
@@ -126,8 +129,50 @@ fn roles(garden: &Garden, dice: &mut Dice) -> Vec<Box<dyn Role>> {
         }
         special(&mut roles, (place, bed.purpose), dice);
     }
+    tubes(&mut roles, garden, dice);
     roles.push(Box::new(Gleaner::default()));
     roles
+}
+
+/// Clients of the beanstalk door. Every tube has at least one who works there to the end.
+fn tubes(roles: &mut Vec<Box<dyn Role>>, garden: &Garden, dice: &mut Dice) {
+    let all: Vec<Tube> = (0..garden.tubes.len()).filter_map(|at| Tube::try_from(at).ok()).collect();
+    if all.is_empty() {
+        return;
+    }
+    for tube in &all {
+        for _ in 0..dice.within(1..3) {
+            let pause = dice.within(50_000..2 * SECOND);
+            let is_plain = dice.chance(30);
+            roles.push(Box::new(Putter::new(*tube, pause, dice.within(1..8), is_plain)));
+        }
+        for _ in 0..dice.within(1..3) {
+            let others = all.iter().copied().filter(|other| other != tube && dice.chance(30));
+            let also = others.collect();
+            roles.push(Box::new(Digger::new(*tube, also, ways(dice))));
+        }
+        if dice.chance(60) {
+            let pause = dice.within(20_000..2 * SECOND);
+            roles.push(Box::new(Keeper::new(*tube, pause, dice.chance(50))));
+        }
+    }
+    roles.push(Box::new(Raker::default()));
+}
+
+fn ways(dice: &mut Dice) -> Ways {
+    let is_gentle = dice.chance(30);
+    let mut share = |most: u64| if is_gentle { 0 } else { dice.below(most) };
+    Ways {
+        releases: share(30),
+        buries: share(20),
+        touches: share(20),
+        forgets: share(10),
+        leaves: share(5),
+        wanders: share(10),
+        waits: share(60),
+        hands: usize::try_from(dice.within(1..6)).unwrap_or(1),
+        pause: dice.within(5_000..SECOND / 2),
+    }
 }
 
 /// Those who do more than consume from a queue.

@@ -27,6 +27,8 @@ pub(crate) fn totals(totals: &Totals, took: Duration, each: &[(Duration, u64)]) 
         "{} messages sent, {} confirmed, {} delivered, {} acknowledged; {} transactions",
         totals.sent, totals.confirmed, totals.delivered, totals.acked, totals.steps_committed
     );
+    let [inserted, reserved, deleted] = totals.jobs;
+    println!("{inserted} jobs inserted, {reserved} reserved, {deleted} deleted");
     println!(
         "{} connections, {} ends of the server, {} replays compared, {} backups read",
         totals.connections, totals.crashes, totals.compared, totals.backups

@@ -21,6 +21,7 @@ use replica::{Actor, Node, Recovered, SessionInfo, Startup};
 use crate::dice::Dice;
 use crate::fact::ConnId;
 use crate::line::{Line, Moment};
+use crate::speech::Door;
 
 /// Rounds of log work within which a fresh server has its first user.
 const FIRST_USER_ROUNDS: u32 = 64;
@@ -31,6 +32,20 @@ pub(crate) struct Setup {
     pub(crate) journal: journal::Options,
     pub(crate) limits: Limits,
     pub(crate) door: Arc<proto_amqp::Options>,
+    pub(crate) tubes: Arc<proto_beanstalk::Options>,
+}
+
+/// No process stands around the beanstalk door.
+struct Nobody;
+
+impl proto_beanstalk::Host for Nobody {
+    fn facts(&self) -> proto_beanstalk::HostFacts {
+        proto_beanstalk::HostFacts::default()
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
 }
 
 /// See the module's head.
@@ -71,16 +86,28 @@ impl Server {
     }
 
     /// A client's connection arrives.
-    pub(crate) fn accept(&mut self, conn: ConnId, moment: Moment) -> bool {
+    pub(crate) fn accept(&mut self, conn: ConnId, door: Door, moment: Moment) -> bool {
         let nonce = self.entropy.roll();
         let Some(node) = self.node.as_mut() else { return false };
         let rung = Rc::clone(&self.rung);
         let peer = Bytes::from_static(b"127.0.0.1:1");
-        let info = SessionInfo { peer, door: "amqp", actor: Actor::Stranger };
+        let (door, actor) = match door {
+            Door::Amqp => ("amqp", Actor::Stranger),
+            Door::Beanstalk => ("beanstalk", Actor::User(Bytes::from_static(b"guest"))),
+        };
+        let is_amqp = actor == Actor::Stranger;
+        let info = SessionInfo { peer, door, actor };
         let session = node.open_session(info, Rc::new(move || rung.borrow_mut().push(conn)));
-        let door = Arc::clone(&self.setup.door);
-        let connection = proto_amqp::Connection::new(door, true, nonce, moment.instant());
-        self.lines.insert(conn, Line::new(session, connection));
+        let connection: Box<dyn wire::Connection> = if is_amqp {
+            let options = Arc::clone(&self.setup.door);
+            Box::new(proto_amqp::Connection::new(options, true, nonce, moment.instant()))
+        } else {
+            let options = Arc::clone(&self.setup.tubes);
+            Box::new(proto_beanstalk::Connection::new(options, Rc::new(Nobody), true))
+        };
+        let mut line = Line::new(session, connection);
+        line.open(node, moment);
+        self.lines.insert(conn, line);
         true
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use journal::disk::Tally;
 
-use crate::fact::{Fact, Micros};
+use crate::fact::{Fact, JobAnswer, JobWish, Micros};
 use crate::fault::Kind;
 
 /// See the module's head.
@@ -30,6 +30,8 @@ pub struct Totals {
     pub acked: u64,
     /// Transactions sent.
     pub steps_committed: u64,
+    /// Jobs that were inserted, reserved and deleted.
+    pub jobs: [u64; 3],
     /// How often the disk was compared with the node.
     pub compared: u64,
     /// Backups taken whole.
@@ -46,12 +48,19 @@ impl Totals {
     }
 
     pub(crate) fn count(&mut self, fact: &Fact) {
+        let [inserted, reserved, deleted] = &mut self.jobs;
         let counter = match fact {
             Fact::Sent(_) => &mut self.sent,
             Fact::Confirmed(..) => &mut self.confirmed,
             Fact::Delivered(_) => &mut self.delivered,
             Fact::Acked(_) => &mut self.acked,
             Fact::Step { .. } => &mut self.steps_committed,
+            Fact::JobAnswered(it) => match (&it.answer, &it.ask.wish) {
+                (JobAnswer::Inserted(_), _) => inserted,
+                (JobAnswer::Reserved(..), _) => reserved,
+                (JobAnswer::Yes, JobWish::Delete(_)) => deleted,
+                _ => return,
+            },
             Fact::Compared { .. } => &mut self.compared,
             Fact::BackedUp { .. } => &mut self.backups,
             _ => return,
@@ -88,6 +97,9 @@ impl Totals {
         self.delivered += other.delivered;
         self.acked += other.acked;
         self.steps_committed += other.steps_committed;
+        for (sum, count) in self.jobs.iter_mut().zip(other.jobs) {
+            *sum += count;
+        }
         self.compared += other.compared;
         self.backups += other.backups;
         for (kind, count) in &other.faults {

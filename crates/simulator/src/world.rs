@@ -18,7 +18,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::clock::Clock;
 use crate::dice::Dice;
-use crate::fact::{ConnId, Fact, Micros};
+use crate::fact::{ConnId, Fact, JobAnswer, Micros};
 use crate::fault::Kind;
 use crate::garden::Garden;
 use crate::invariants::{Judge, Violation};
@@ -26,6 +26,7 @@ use crate::io::{Book, Stage};
 use crate::line::Moment;
 use crate::plan::{Plan, SECOND};
 use crate::server::Server;
+use crate::speech;
 use crate::totals::Totals;
 use crate::trace::Trace;
 
@@ -255,10 +256,14 @@ impl World {
         for fact in std::mem::take(&mut self.facts) {
             self.trace.note(self.now, &fact);
             self.totals.count(&fact);
-            match fact {
-                Fact::Delivered(_) => self.last_delivery = self.now,
-                Fact::Confirmed(..) | Fact::Settled(_) => is_yes = true,
-                _ => {}
+            is_yes |= speech::is_yes(&fact);
+            let is_delivery = match &fact {
+                Fact::Delivered(_) => true,
+                Fact::JobAnswered(it) => matches!(it.answer, JobAnswer::Reserved(..)),
+                _ => false,
+            };
+            if is_delivery {
+                self.last_delivery = self.now;
             }
             if self.violation.is_none() {
                 self.violation = self.judge.hear(&fact, self.now);
@@ -367,6 +372,10 @@ impl World {
             }
         }
         self.pass_weather();
+        // An alarm rings bells, and nobody but a turn listens.
+        if !self.server.rung.borrow().is_empty() {
+            self.want_turn(5);
+        }
         self.begin_copying();
         self.compare();
         if self.dice.chance(self.weather.compares / 2) {

@@ -5,10 +5,11 @@
 use crate::dice::Dice;
 use crate::fact::{ConnId, Fact, Micros};
 use crate::io::{Io, Stage};
-use crate::link::{Link, Over};
+use crate::link::Over;
 use crate::pipe::{Ending, Found, Pipe};
 use crate::plan::SECOND;
 use crate::roles::Role;
+use crate::speech::{Door, Speech};
 
 use super::traffic::Conn;
 use super::{Event, World};
@@ -21,7 +22,7 @@ pub(super) struct Client {
     role: Box<dyn Role>,
     dice: Dice,
     heartbeat: Micros,
-    link: Option<Link>,
+    link: Option<Speech>,
     pub(super) conn: Option<ConnId>,
     /// Its next turn.
     turn_at: Option<Micros>,
@@ -52,6 +53,10 @@ impl Client {
         self.role.begins()
     }
 
+    pub(super) fn door(&self) -> Door {
+        self.role.door()
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.conn.is_some()
     }
@@ -80,12 +85,14 @@ impl World {
             return;
         }
         client.conn = Some(conn);
-        client.link = Some(Link::new(self.now, client.heartbeat));
+        client.link = Some(Speech::new(client.role.door(), self.now, client.heartbeat));
         self.conns.push(Conn::new(index, Pipe::new(self.weather.window, latency)));
         let at = self.arrival(conn);
         self.at(at, Event::Arrive(conn));
-        self.flush_client(conn);
-        self.plan_link_timer(conn);
+        self.with_role(index, |link, _, io| {
+            link.greet(io);
+            Ok(())
+        });
     }
 
     /// Bytes, or an end, reached a client.
@@ -111,7 +118,8 @@ impl World {
             }
             Found::Nothing => return,
             Found::End(_) => {
-                self.over(index, Over::Told);
+                let over = client.link.as_ref().map_or(Over::Told, Speech::on_end);
+                self.over(index, over);
                 return;
             }
         }
@@ -127,7 +135,7 @@ impl World {
             return;
         }
         client.turn_at = None;
-        if client.link.as_ref().is_some_and(Link::is_open) {
+        if client.link.as_ref().is_some_and(Speech::is_open) {
             self.with_role(index, |_, role, io| {
                 role.on_turn(io);
                 Ok(())
@@ -155,7 +163,7 @@ impl World {
     fn with_role(
         &mut self,
         index: usize,
-        act: impl FnOnce(&mut Link, &mut dyn Role, &mut Io<'_>) -> Result<(), Over>,
+        act: impl FnOnce(&mut Speech, &mut dyn Role, &mut Io<'_>) -> Result<(), Over>,
     ) {
         let shown_ms = self.clock.show(self.now).0;
         let (log_ms, is_smooth) = (self.clock.latest(), self.weather.is_smooth(self.now));
@@ -165,7 +173,7 @@ impl World {
         let is_ended = there.is_none_or(|conn| conn.is_ended || conn.is_told_to_go);
         let is_stale = is_ended || link.is_leaving();
         let (mut wake_at, mut wants_close) = (None, false);
-        let mut out = bytes::BytesMut::new();
+        let (mut out, mut asks) = (bytes::BytesMut::new(), Vec::new());
         let mut io = Io {
             now: self.now,
             log_ms,
@@ -176,6 +184,7 @@ impl World {
             is_stale,
             dice: &mut client.dice,
             out: &mut out,
+            asks: &mut asks,
             facts: &mut self.facts,
             garden: &self.garden,
             book: &mut self.book,
@@ -187,8 +196,9 @@ impl World {
         if outcome == Err(Over::Goodbye) {
             client.role.parted(&mut io);
         }
-        link.out.extend_from_slice(&out);
-        if wants_close && link.close() {
+        link.out().extend_from_slice(&out);
+        link.expect(self.now, asks);
+        if wants_close && link.close(self.now) {
             self.facts.push(Fact::Leaving(conn));
         }
         if let Some(at) = wake_at {
@@ -210,12 +220,15 @@ impl World {
         if client.conn != Some(conn) {
             return;
         }
-        let Some(link) = client.link.as_mut().filter(|link| !link.out.is_empty()) else { return };
-        let (written, arrives) = there.pipe.up.write(&link.out, at);
+        let Some(link) = client.link.as_mut() else { return };
+        if link.out().is_empty() {
+            return;
+        }
+        let (written, arrives) = there.pipe.up.write(link.out(), at);
         if written == 0 {
             return;
         }
-        bytes::Buf::advance(&mut link.out, written);
+        bytes::Buf::advance(link.out(), written);
         link.on_written(self.now);
         if there.is_ended && self.server.node.is_some() {
             // A server that came back knows nothing of this connection.
@@ -255,7 +268,11 @@ impl World {
         let Some(there) = self.conns.get_mut(conn as usize) else { return };
         let Some(client) = self.clients.get(there.client) else { return };
         let Some(link) = client.link.as_ref().filter(|_| client.conn == Some(conn)) else { return };
-        let at = link.deadline().max(client.slow_until).max(now + 1_000);
+        let deadline = link.deadline();
+        if deadline == Micros::MAX {
+            return;
+        }
+        let at = deadline.max(client.slow_until).max(now + 1_000);
         if there.link_timer.is_none_or(|planned| planned > at) {
             there.link_timer = Some(at);
             self.at(at, Event::LinkTimer(conn));
@@ -267,7 +284,7 @@ impl World {
         let now = self.now;
         let Some(client) = self.clients.get_mut(index) else { return };
         let Some(conn) = client.conn.take() else { return };
-        let words = client.link.take().map(|link| link.last_words).unwrap_or_default();
+        let words = client.link.take().map(|link| link.last_words().to_owned()).unwrap_or_default();
         self.trace.note(now, &(conn, over, words));
         if over != Over::Goodbye {
             self.lose_role(index, conn);
@@ -301,6 +318,7 @@ impl World {
             is_stale: true,
             dice: &mut client.dice,
             out: &mut bytes::BytesMut::new(),
+            asks: &mut Vec::new(),
             facts: &mut self.facts,
             garden: &self.garden,
             book: &mut self.book,

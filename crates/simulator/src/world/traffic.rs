@@ -3,6 +3,7 @@
 use crate::fact::{ConnId, Crash, Fact, Micros};
 use crate::pipe::{Ending, Found, Pipe};
 
+use super::clients::Client;
 use super::{Event, World};
 
 /// What the server reads at once.
@@ -50,7 +51,9 @@ impl World {
     /// A connection reaches the server.
     pub(super) fn arrive(&mut self, conn: ConnId) {
         let moment = self.moment();
-        if self.server.accept(conn, moment) {
+        let client = self.conns.get(conn as usize).and_then(|conn| self.clients.get(conn.client));
+        let Some(door) = client.map(Client::door) else { return };
+        if self.server.accept(conn, door, moment) {
             self.totals.connections += 1;
             self.plan_line_timer(conn);
             self.serve(conn);
@@ -78,7 +81,7 @@ impl World {
             return;
         };
         let Some(there) = self.conns.get_mut(conn as usize) else { return };
-        if !there.pipe.up.is_ready(self.now) {
+        if line.is_over() || !there.pipe.up.is_ready(self.now) {
             return;
         }
         // The end of input is seen by a read, so it waits as bytes do.
@@ -92,9 +95,10 @@ impl World {
                 line.take_input(node, moment, &bytes).map_err(|_| true)
             }
             Found::Nothing => Ok(()),
-            Found::End(_) => Err(false),
+            Found::End(Ending::Closed) => line.end_input(node, moment).map_err(|_| true),
+            Found::End(Ending::Reset) => Err(false),
         };
-        let is_more = there.pipe.up.is_ready(self.now);
+        let is_more = !line.is_over() && there.pipe.up.is_ready(self.now);
         if let Err(has_last_words) = outcome {
             self.close_line(conn, has_last_words);
             return;
