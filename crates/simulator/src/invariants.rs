@@ -107,7 +107,7 @@ pub fn all(garden: &Garden) -> Vec<Box<dyn Invariant>> {
         Box::new(job_states::JobStates::default()),
         Box::new(job_order::JobOrder::default()),
         Box::new(job_kicks::JobKicks::default()),
-        Box::new(job_progress::JobProgress::default()),
+        Box::new(job_progress::JobProgress),
         Box::new(job_loss::JobLoss::default()),
         Box::new(acknowledged_loss::AcknowledgedLoss::new(garden)),
     ]

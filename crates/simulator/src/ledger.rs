@@ -523,11 +523,10 @@ fn is_change(wish: &JobWish) -> bool {
 /// Whether it may change where a job that rests there is.
 fn disturbs(wish: &JobWish, rest: Rest, conn: ConnId) -> bool {
     match (rest, wish) {
-        (Rest::Gone(_), _) => false,
-        (Rest::Held(_), JobWish::KickJob(_) | JobWish::ReserveJob(_)) => false,
+        (Rest::Gone(_), _)
+        | (Rest::Held(_), JobWish::KickJob(_) | JobWish::ReserveJob(_))
+        | (Rest::Ready, JobWish::KickJob(_)) => false,
         (Rest::Held(hold), _) => hold.conn == conn,
-        (_, JobWish::Release { .. } | JobWish::Bury { .. }) => true,
-        (Rest::Ready, JobWish::KickJob(_)) => false,
         _ => true,
     }
 }

@@ -70,7 +70,7 @@ mod tests {
         let (mut story, id) = begin();
         assert!(story.reserve(2, id).is_err());
         let (mut story, id) = begin();
-        story.tell(Fact::Crashed(Crash::Power)).unwrap();
+        story.tell(&Fact::Crashed(Crash::Power)).unwrap();
         assert!(story.reserve(2, id).is_err());
         for wish in [JobWish::Kick { tube: 0, most: 1 }, JobWish::KickJob(id)] {
             let (mut story, id) = begin();

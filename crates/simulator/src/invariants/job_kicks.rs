@@ -18,10 +18,8 @@ pub(crate) struct JobKicks {
 impl JobKicks {
     /// Whether a job was certainly buried before the one that was shown, and still is.
     fn shown(&self, answered: &JobAnswered, (tube, id): (Tube, JobId)) -> Result<(), String> {
-        let from = match self.ledger.get(id).map(|known| known.rest) {
-            Some(Rest::Buried { from, .. }) => from,
-            _ => return Ok(()),
-        };
+        let rest = self.ledger.get(id).map(|known| known.rest);
+        let Some(Rest::Buried { from, .. }) = rest else { return Ok(()) };
         let mut buried = self
             .ledger
             .all()

@@ -70,7 +70,7 @@ mod tests {
         let mut story = Story::<JobLeases>::new();
         let id = story.put(1, 0, 0);
         story.reserve(1, id).unwrap();
-        story.tell(Fact::SetBack).unwrap();
+        story.tell(&Fact::SetBack).unwrap();
         assert_eq!(story.did(1, JobWish::Touch(id), JobAnswer::NotFound), Ok(()));
     }
 }

@@ -77,12 +77,12 @@ mod tests {
     fn an_inserted_job_that_is_not_read_back_is_an_objection() {
         let mut story = Story::<JobLoss>::new();
         let id = story.put(1, 0, 0);
-        assert!(story.tell(Fact::End).is_err());
+        assert!(story.tell(&Fact::End).is_err());
         assert!(story.did(1, JobWish::Peek(id), JobAnswer::NotFound).is_err());
         story.did(1, JobWish::Delete(id), JobAnswer::NotFound).unwrap();
-        assert!(story.tell(Fact::End).is_err(), "that was a no");
+        assert!(story.tell(&Fact::End).is_err(), "that was a no");
         story.ask(1, JobWish::Delete(id));
         assert_eq!(story.did(1, JobWish::Peek(id), JobAnswer::NotFound), Ok(()));
-        assert_eq!(story.tell(Fact::End), Ok(()));
+        assert_eq!(story.tell(&Fact::End), Ok(()));
     }
 }

@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(story.reserve(2, id), Ok(()), "its time was over");
         for way in [Fact::Ended(1), Fact::Crashed(Crash::Kill)] {
             let (mut story, id) = begin();
-            story.tell(way).unwrap();
+            story.tell(&way).unwrap();
             assert_eq!(story.reserve(2, id), Ok(()));
         }
         let (mut story, id) = begin();

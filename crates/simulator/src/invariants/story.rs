@@ -21,17 +21,17 @@ impl<I: Invariant + Default> Story<I> {
     pub(super) fn ask(&mut self, conn: ConnId, wish: JobWish) -> JobAsk {
         self.number += 1;
         let ask = JobAsk { number: self.number, conn, shown_ms: self.now_ms, wish };
-        self.tell(Fact::JobAsked(ask.clone())).unwrap();
+        self.tell(&Fact::JobAsked(ask.clone())).unwrap();
         ask
     }
 
     pub(super) fn answer(&mut self, ask: &JobAsk, answer: JobAnswer) -> Result<(), String> {
         let (ask, log_ms, is_stale) = (ask.clone(), self.now_ms, false);
-        self.tell(Fact::JobAnswered(JobAnswered { ask, answer, log_ms, is_stale }))
+        self.tell(&Fact::JobAnswered(JobAnswered { ask, answer, log_ms, is_stale }))
     }
 
-    pub(super) fn tell(&mut self, fact: Fact) -> Result<(), String> {
-        self.invariant.hear(&fact)
+    pub(super) fn tell(&mut self, fact: &Fact) -> Result<(), String> {
+        self.invariant.hear(fact)
     }
 
     /// Asks and is answered at once.
