@@ -1,4 +1,7 @@
 //! [`Speech`]: a client's end of a connection, whichever door it is at.
+//!
+//! Not here: what clients want (`roles`), and the bytes of either protocol (`io`, `tap`). Used by
+//! the world's clients.
 
 use bytes::BytesMut;
 
