@@ -30,8 +30,6 @@ mod redelivery;
 mod refused;
 mod replay;
 mod settled;
-#[cfg(test)]
-mod story;
 mod timers;
 
 use crate::fact::{Fact, Micros};

@@ -24,6 +24,8 @@ mod plan;
 mod roles;
 mod server;
 mod speech;
+#[cfg(test)]
+mod story;
 mod tap;
 mod totals;
 mod trace;

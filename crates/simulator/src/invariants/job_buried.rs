@@ -57,7 +57,7 @@ impl Invariant for JobBuried {
 mod tests {
     use super::*;
     use crate::fact::Crash;
-    use crate::invariants::story::Story;
+    use crate::story::Story;
 
     #[test]
     fn a_buried_job_that_is_given_out_is_an_objection() {

@@ -52,7 +52,7 @@ impl Invariant for JobDelays {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::story::Story;
+    use crate::story::Story;
 
     #[test]
     fn a_job_before_its_time_is_an_objection() {

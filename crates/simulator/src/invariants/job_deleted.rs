@@ -1,5 +1,5 @@
-//! What was deleted is gone: once the server has said so, nobody who asks is given or shown the job,
-//! and nobody deletes it again. An id names one job for ever.
+//! What was deleted is gone: once the server has said so, nobody who asks is given or shown the
+//! job, and nobody deletes it again. An id names one job for ever.
 //!
 //! Promise: P3, P4.
 
@@ -76,7 +76,7 @@ impl Invariant for JobDeleted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::story::{Story, reserve};
+    use crate::story::{Story, reserve};
 
     #[test]
     fn a_deleted_job_that_is_given_out_or_deleted_again_is_an_objection() {

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::fact::Stand;
     use crate::invariants::job_states::JobStates;
-    use crate::invariants::story::Story;
+    use crate::story::Story;
 
     fn begin<I: Invariant + Default>() -> (Story<I>, [JobId; 2]) {
         let mut story = Story::new();

@@ -1,5 +1,5 @@
-//! A reservation does not end early: while its time to run lasts and its connection lives, its owner
-//! may delete, release, bury and touch the job. Against the server's own clock.
+//! A reservation does not end early: while its time to run lasts and its connection lives, its
+//! owner may delete, release, bury and touch the job. Against the server's own clock.
 //!
 //! Promise: P8.
 
@@ -50,7 +50,7 @@ impl Invariant for JobLeases {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::story::Story;
+    use crate::story::Story;
 
     #[test]
     fn a_reservation_that_ends_early_is_an_objection() {

@@ -71,7 +71,7 @@ impl Invariant for JobLoss {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::story::Story;
+    use crate::story::Story;
 
     #[test]
     fn an_inserted_job_that_is_not_read_back_is_an_objection() {

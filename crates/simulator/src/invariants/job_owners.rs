@@ -1,5 +1,5 @@
-//! A reserved job is given to nobody else while its time to run lasts and its owner's connection and
-//! the server live.
+//! A reserved job is given to nobody else while its time to run lasts and its owner's connection
+//! and the server live.
 //!
 //! An answer may have waited: two clients may hear of their reservations in the wrong order. So it
 //! is an objection only if neither reservation can have been over when the other was made.
@@ -56,7 +56,7 @@ impl Invariant for JobOwners {
 mod tests {
     use super::*;
     use crate::fact::{Crash, JobWish};
-    use crate::invariants::story::Story;
+    use crate::story::Story;
 
     #[test]
     fn two_owners_of_a_job_are_an_objection() {

@@ -1,5 +1,5 @@
-//! Once faults have stopped every job that is ready, or becomes so, is worked off: at the end of a run
-//! none is left in a tube where somebody was willing to take it.
+//! Once faults have stopped every job that is ready, or becomes so, is worked off: at the end of a
+//! run none is left in a tube where somebody was willing to take it.
 //!
 //! Promise: P13.
 
@@ -31,7 +31,7 @@ impl Invariant for JobProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::invariants::story::Story;
+    use crate::story::Story;
 
     #[test]
     fn a_job_left_behind_is_an_objection() {

@@ -67,7 +67,7 @@ impl Invariant for JobStates {
 mod tests {
     use super::*;
     use crate::fact::JobWish;
-    use crate::invariants::story::Story;
+    use crate::story::Story;
 
     #[test]
     fn a_wrong_state_and_a_wrong_priority_are_objections() {

@@ -70,7 +70,7 @@ impl Digger {
             self.ask(io, JobWish::Touch(id));
             return;
         }
-        if choice < touches + forgets && !self.held.is_empty() {
+        if choice < touches + forgets {
             return;
         }
         self.held.swap_remove(at);

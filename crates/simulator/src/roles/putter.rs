@@ -1,4 +1,6 @@
 //! [`Putter`]: puts jobs into one tube: priorities, delays, times to run.
+//!
+//! Not here: whoever works them off (`digger`). Planned by `plan`.
 
 use super::Role;
 use crate::fact::{JobAnswer, JobAnswered, JobWish, Micros, Tube};
