@@ -195,6 +195,8 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
         loop {
             let gathered = self.gather();
             self.connection.on_batch_end(&mut self.out);
+            // What is asked here is answered at once, perhaps, and nobody rings for that.
+            let has_asked = !self.out.requests.is_empty();
             self.submit();
             let is_full = !self.write()?;
             let more = match gathered {
@@ -208,7 +210,7 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
                 if let Err(close) = self.resume_input() {
                     return Ok(Err(close));
                 }
-            } else if !more {
+            } else if !more && !has_asked {
                 return Ok(Ok(()));
             }
         }

@@ -99,6 +99,7 @@ impl Line {
         loop {
             let gathered = self.gather(node, moment);
             self.connection.on_batch_end(&mut self.out);
+            let has_asked = !self.out.requests.is_empty();
             self.submit(node, moment);
             arrives = self.write(down, moment, arrival).or(arrives);
             let more = gathered?;
@@ -112,7 +113,7 @@ impl Line {
                 let outcome = self.parse(node, moment, &mut input);
                 self.input = input;
                 outcome?;
-            } else if !more {
+            } else if !more && !has_asked {
                 return Ok(arrives);
             }
         }
@@ -207,12 +208,15 @@ impl Line {
     }
 
     /// A deadline may have passed.
-    pub(crate) fn on_timer(&mut self, moment: Moment) -> Result<(), Close> {
+    pub(crate) fn on_timer(&mut self, node: &mut Node, moment: Moment) -> Result<(), Close> {
         if self.stuck_since.is_some_and(|since| moment.now >= since + WRITE_STALL_MAX) {
             return Err(Close::Silence(WRITE_STALL_MAX / 1_000));
         }
         if self.connection.deadline().is_some_and(|deadline| deadline <= moment.instant()) {
-            self.connection.on_deadline(moment.instant(), &mut self.out)?;
+            self.has_news = true;
+            let outcome = self.connection.on_deadline(moment.instant(), &mut self.out);
+            self.submit(node, moment);
+            outcome?;
         }
         Ok(())
     }

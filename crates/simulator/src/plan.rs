@@ -161,12 +161,14 @@ fn tubes(roles: &mut Vec<Box<dyn Role>>, garden: &Garden, dice: &mut Dice) {
 
 fn ways(dice: &mut Dice) -> Ways {
     let is_gentle = dice.chance(30);
+    // Works long on a job and touches it again and again.
+    let is_slow = dice.chance(25);
     let mut share = |most: u64| if is_gentle { 0 } else { dice.below(most) };
     Ways {
         releases: share(30),
         buries: share(20),
-        touches: share(20),
-        forgets: share(10),
+        touches: if is_slow { 50 } else { share(20) },
+        forgets: if is_slow { 35 } else { share(10) },
         leaves: share(5),
         wanders: share(10),
         waits: share(60),

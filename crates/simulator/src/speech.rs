@@ -1,7 +1,5 @@
-//! [`Speech`]: a client's end of a connection, whichever door it is at.
-//!
-//! Not here: what clients want (`roles`), and the bytes of either protocol (`io`, `tap`). Used by
-//! the world's clients.
+//! [`Speech`]: a client's end of a connection, whichever door it is at. Not here: what is said
+//! there (`link`, `tap`), when it connects (`world::clients`, which calls this).
 
 use bytes::BytesMut;
 

@@ -1,6 +1,5 @@
-//! [`Story`]: histories of jobs, told to one invariant as facts. Only tests tell them.
-//!
-//! Not here: what must hold (`invariants`), and the facts of a real run (`world`).
+//! [`Story`]: histories of jobs, told to one invariant. Called by the tests of `invariants::job_*`
+//! only; not here: whole runs (`tests`).
 
 use model::JobId;
 

@@ -24,6 +24,8 @@ struct Lines {
     is_asking: bool,
     is_over: bool,
     ends_at_once: bool,
+    /// Asked one after the other, each when the one before is answered.
+    further: u32,
 }
 
 impl Lines {
@@ -61,8 +63,12 @@ impl Connection for Lines {
         _: Reply,
         out: &mut Outbox,
     ) -> Result<(), Close> {
-        self.is_asking = false;
+        self.is_asking = self.further > 0;
         out.bytes.extend_from_slice(b"yes\n");
+        if self.is_asking {
+            self.further -= 1;
+            out.submit(0, Ticket(1), Request::Echo);
+        }
         Ok(())
     }
 
@@ -96,6 +102,8 @@ struct Script {
     waiting: RefCell<VecDeque<Ticket>>,
     wake: RefCell<Option<Rc<dyn Fn()>>>,
     is_closed: Cell<bool>,
+    /// Everything is answered at once, and nobody rings for that, as in the real service.
+    is_quick: Cell<bool>,
 }
 
 impl Script {
@@ -129,7 +137,8 @@ impl Service for Script {
     fn submit(&self, _: SessionId, batch: &mut Vec<model::Envelope>) {
         for envelope in batch.drain(..) {
             self.asked.set(self.asked.get() + 1);
-            self.waiting.borrow_mut().push_back(envelope.ticket);
+            let queue = if self.is_quick.get() { &self.answers } else { &self.waiting };
+            queue.borrow_mut().push_back(envelope.ticket);
         }
     }
 
@@ -230,6 +239,19 @@ fn after_the_end_of_input_what_was_asked_is_still_answered() {
             driven.expect("yes\n").await;
         }
         assert_eq!(driven.end().await.unwrap(), Close::Done);
+    });
+}
+
+#[test]
+fn what_is_asked_over_an_answer_and_answered_at_once_is_heard() {
+    in_one_thread(async {
+        let mut driven = Driven::new(Lines { further: 3, ..Lines::default() }).await;
+        driven.expect("hello\n").await;
+        driven.client.write_all(b"a\n").await.unwrap();
+        driven.service.await_asked(1).await;
+        driven.service.is_quick.set(true);
+        driven.service.answer();
+        driven.expect("yes\nyes\nyes\nyes\n").await;
     });
 }
 

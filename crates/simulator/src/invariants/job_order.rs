@@ -1,6 +1,6 @@
 //! The lowest priority first, then the oldest: a reservation is given the first of all jobs that
-//! are ready in the tubes it watches, and is not told to wait or go while there is one. Judged only
-//! while no other reservation may have taken that job, and no tube is paused.
+//! are ready in the tubes it watches, and is not told to wait or go while there is one. Judged
+//! only while no other reservation may have taken that job, and no tube is paused.
 //!
 //! Promise: P5.
 

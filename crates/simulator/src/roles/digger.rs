@@ -65,12 +65,12 @@ impl Digger {
         let Some(id) = self.held.get(at).copied() else { return };
         let is_calm = io.stage != Stage::Busy;
         let Ways { releases, buries, touches, forgets, .. } = self.ways;
-        let choice = if is_calm { 100 } else { io.dice.below(100) };
+        let choice = if is_calm { u64::MAX } else { io.dice.below(100) };
         if choice < touches {
             self.ask(io, JobWish::Touch(id));
             return;
         }
-        if choice < touches + forgets && !self.held.is_empty() {
+        if choice < touches + forgets {
             return;
         }
         self.held.swap_remove(at);

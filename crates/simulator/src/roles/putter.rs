@@ -1,6 +1,6 @@
 //! [`Putter`]: puts jobs into one tube: priorities, delays, times to run.
 //!
-//! Not here: what a job looks like (`tap`). Planned by `plan`.
+//! Not here: whoever works them off (`digger`). Planned by `plan`.
 
 use super::Role;
 use crate::fact::{JobAnswer, JobAnswered, JobWish, Micros, Tube};

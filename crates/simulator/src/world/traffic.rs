@@ -172,8 +172,11 @@ impl World {
             return;
         }
         there.line_timer = None;
-        let Some(line) = self.server.lines.get_mut(&conn) else { return };
-        if line.on_timer(moment).is_err() {
+        let (Some(node), Some(line)) = (&mut self.server.node, self.server.lines.get_mut(&conn))
+        else {
+            return;
+        };
+        if line.on_timer(node, moment).is_err() {
             self.close_line(conn, true);
             return;
         }
