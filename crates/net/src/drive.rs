@@ -195,7 +195,7 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
         loop {
             let gathered = self.gather();
             self.connection.on_batch_end(&mut self.out);
-            self.submit();
+            let has_asked = self.submit();
             let is_full = !self.write()?;
             let more = match gathered {
                 Ok(more) => more,
@@ -208,7 +208,7 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
                 if let Err(close) = self.resume_input() {
                     return Ok(Err(close));
                 }
-            } else if !more {
+            } else if !more && !has_asked {
                 return Ok(Ok(()));
             }
         }
@@ -242,11 +242,14 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
         })
     }
 
-    fn submit(&mut self) {
-        if !self.out.requests.is_empty() {
+    /// Whether there was anything: it may be answered at once, and nobody rings for that.
+    fn submit(&mut self) -> bool {
+        let has_asked = !self.out.requests.is_empty();
+        if has_asked {
             self.shared.service.submit(self.session, &mut self.out.requests);
         }
         self.shared.buffers.take_back_requests(&mut self.out.requests);
+        has_asked
     }
 
     /// Writes as much as the socket takes; `true` when nothing is left.
@@ -401,7 +404,6 @@ impl<T: Stream, C: Connection, S: Service> Line<T, C, S> {
             self.shared.buffers.lend_requests(&mut self.out.requests);
             self.has_news = true;
             let outcome = self.connection.on_deadline(now, &mut self.out);
-            // What it asks is answered at once, perhaps, and nobody rings for that.
             self.submit();
             outcome?;
         }

@@ -24,6 +24,8 @@ struct Lines {
     is_asking: bool,
     is_over: bool,
     ends_at_once: bool,
+    /// So often it asks again before it says yes.
+    asks_again: usize,
 }
 
 impl Lines {
@@ -61,6 +63,11 @@ impl Connection for Lines {
         _: Reply,
         out: &mut Outbox,
     ) -> Result<(), Close> {
+        if self.asks_again > 0 {
+            self.asks_again -= 1;
+            out.submit(0, Ticket(1), Request::Echo);
+            return Ok(());
+        }
         self.is_asking = false;
         out.bytes.extend_from_slice(b"yes\n");
         Ok(())
@@ -88,9 +95,10 @@ impl Connection for Lines {
     }
 }
 
-/// Answers when it is told to.
+/// Answers when it is told to, or at once.
 #[derive(Default)]
 struct Script {
+    is_prompt: Cell<bool>,
     asked: Cell<usize>,
     answers: RefCell<VecDeque<Ticket>>,
     waiting: RefCell<VecDeque<Ticket>>,
@@ -129,7 +137,8 @@ impl Service for Script {
     fn submit(&self, _: SessionId, batch: &mut Vec<model::Envelope>) {
         for envelope in batch.drain(..) {
             self.asked.set(self.asked.get() + 1);
-            self.waiting.borrow_mut().push_back(envelope.ticket);
+            let queue = if self.is_prompt.get() { &self.answers } else { &self.waiting };
+            queue.borrow_mut().push_back(envelope.ticket);
         }
     }
 
@@ -230,6 +239,18 @@ fn after_the_end_of_input_what_was_asked_is_still_answered() {
             driven.expect("yes\n").await;
         }
         assert_eq!(driven.end().await.unwrap(), Close::Done);
+    });
+}
+
+#[test]
+fn what_a_door_asks_when_it_is_answered_is_collected_without_a_ring() {
+    in_one_thread(async {
+        let mut driven = Driven::new(Lines { asks_again: 5, ..Lines::default() }).await;
+        driven.service.is_prompt.set(true);
+        driven.expect("hello\n").await;
+        driven.client.write_all(b"a\n").await.unwrap();
+        driven.expect("yes\n").await;
+        assert_eq!(driven.service.asked.get(), 6);
     });
 }
 
