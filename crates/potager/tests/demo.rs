@@ -37,12 +37,16 @@ fn no_task_is_lost_when_a_worker_and_the_server_are_killed() {
 
 #[test]
 fn the_ledger_balances_after_every_kill() {
-    let account = json(&["demo", "--kills", "4", "--json"]);
-    assert_eq!(account["kills"], 4, "{account}");
-    for name in ["lost", "half", "doubled", "invented"] {
-        assert_eq!(account[name], 0, "{account}");
-    }
-    assert!(account["committed"].as_u64() > Some(0), "{account}");
+    // On a busy machine the kills may come before anybody has logged in.
+    let has_committed = (0..5).any(|_| {
+        let account = json(&["demo", "--kills", "4", "--json"]);
+        assert_eq!(account["kills"], 4, "{account}");
+        for name in ["lost", "half", "doubled", "invented"] {
+            assert_eq!(account[name], 0, "{account}");
+        }
+        account["committed"].as_u64() > Some(0)
+    });
+    assert!(has_committed, "nothing was committed in five runs");
 }
 
 #[test]
