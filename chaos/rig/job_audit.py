@@ -39,7 +39,7 @@ class History:
     is_doubtful: bool = False
     deleted_at: int = 0
     came_back: bool = False
-    last: int = 0
+    last: tuple[int, str] = (0, "")
 
     def enter(self, at: int, letter: str, more: int) -> None:
         """The next event."""
@@ -51,6 +51,9 @@ class History:
             self._reserved(more)
         elif letter in "Sl":
             self._may_be(_waits(more >> 32), more & 0xFFFF_FFFF)
+        elif letter in "LBU" and self.last[1] != letter.lower():
+            # Somebody else had it in hand before this answer was written down.
+            pass
         elif letter == "L":
             self.states, self.priorities = _waits(more >> 32), {more & 0xFFFF_FFFF}
         elif letter == "b":
@@ -65,7 +68,7 @@ class History:
             self.is_doubtful = True
         elif letter == "A":
             self.deleted_at = at
-        self.last = at
+        self.last = at, letter
 
     def _may_be(self, states: set[str], priority: int) -> None:
         self.states |= states
@@ -74,7 +77,7 @@ class History:
     def _reserved(self, asked: int) -> None:
         if self.deleted_at and asked > self.deleted_at:
             self.came_back = True
-        if asked > self.last:
+        if asked > self.last[0]:
             # Whatever was asked before without an answer was not done, or is over.
             self.states, self.is_doubtful = {"ready"}, False
         else:

@@ -45,6 +45,7 @@ DELAYS = (0, 0, 0, 0, 0, 0, 1, LONG_S)
 # greenstalk tells of an answer that was cut short by an AssertionError or a ValueError.
 TROUBLE = (greenstalk.Error, OSError, AssertionError, ValueError)
 AT_ONCE = 40
+KEYED_PAUSE_S = 0.05
 
 
 def connect(port: int, tube: str = TUBES[0]) -> greenstalk.Client:
@@ -98,6 +99,7 @@ class Keyed(Putter):
             link.sendall(b"".join(line for _, line in self.waiting))
             while not self.told.is_set() or self.waiting:
                 if len(self.waiting) <= AT_ONCE // 2 and not self.told.is_set():
+                    time.sleep(random.uniform(0, KEYED_PAUSE_S))
                     fresh = [self.line() for _ in range(AT_ONCE - len(self.waiting))]
                     self.waiting.extend(fresh)
                     link.sendall(b"".join(line for _, line in fresh))
@@ -171,6 +173,51 @@ class Taker(Client):
         self.ledger.note(letters[1], what, more)
 
 
+class Batcher(Client):
+    """Takes many at once and deletes them together, in the words of the extension."""
+
+    trouble = TROUBLE
+
+    def connection(self) -> None:
+        """Take over one connection until it ends."""
+        with socket.create_connection(("127.0.0.1", self.port), LIMIT_S) as link:
+            said = link.makefile("rb")
+            for tube in TUBES:
+                link.sendall(b"watch %s\r\n" % tube.encode())
+                said.readline()
+            # The others may leave nothing to it for a while.
+            self.begun.set()
+            while not self.told.is_set():
+                asked = time.monotonic_ns()
+                link.sendall(b"reserve-batch %d\r\n" % AT_ONCE)
+                batch = [self.job(said, asked) for _ in range(number(said, b"RESERVED_BATCH"))]
+                if not batch:
+                    time.sleep(0.02)
+                    continue
+                for what, _ in batch:
+                    self.ledger.note("K", what)
+                idents = b" ".join(ident for _, ident in batch)
+                link.sendall(b"delete-batch %s\r\n" % idents)
+                deleted = number(said, b"DELETED_BATCH")
+                for what, _ in batch:
+                    self.ledger.note("A" if deleted == len(batch) else "X", what)
+
+    def job(self, said, asked: int) -> tuple[str, bytes]:
+        """One job of the answer: what it is, and its id."""
+        word, ident, size = said.readline().split()
+        assert word == b"RESERVED", word
+        what = identity(said.read(int(size) + 2)[:-2])
+        self.ledger.note("R", what, asked)
+        return what, ident
+
+
+def number(said, word: bytes) -> int:
+    """The first number of an answer that begins with `word`."""
+    words = said.readline().split()
+    assert words and words[0] == word, words
+    return int(words[1])
+
+
 class Crew:
     """Clients of one round: they start with empty tubes and end with an audit."""
 
@@ -189,7 +236,8 @@ class Crew:
             Putter(f"put-{name}b", *given, TUBES[1]),
             Keyed(f"key-{name}c", *given, TUBES[0]),
             *(Taker(f"take-{name}{letter}", *given, wait_s) for letter, wait_s in
-              (("d", 0), ("e", 0), ("f", 1), ("g", 1))),
+              (("d", 0), ("e", 1))),
+            Batcher(f"take-{name}f", *given),
         ]
         begin(self.clients)
 

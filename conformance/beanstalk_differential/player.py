@@ -248,7 +248,8 @@ class Side:
             found[f"job {at}"] = self._plain(answer)
         tubes = [name.removeprefix(self.prefix) for name in wire.tubes(answers[-2])
                  if name.startswith(self.prefix)]
-        found["tubes"] = sorted(tubes) if self.shares_server else tubes
+        # The protocol promises no order of them (BEAN-006).
+        found["tubes"] = sorted(tubes)
         if not self.shares_server:
             now = wire.fields(answers[-1])
             found["figures"] = {key: int(now[key]) - int(self.base[key])

@@ -2,8 +2,8 @@
 //! never, restarts and power cuts. What must hold: nothing panics, the log alone and any snapshot
 //! with the records behind it give the state that is there, what is needed is listed as needed,
 //! every delivery is of something that was published, in order, not after it was settled
-//! ([`ledger`]), a job is found by its id until it is deleted, where it may be ([`job_ledger`]), and
-//! nothing is held once everything is gone.
+//! ([`ledger`]), a job is found by its id, in a state it may have, until it is deleted
+//! ([`job_ledger`]), and nothing is held once everything is gone.
 
 mod acts;
 mod job_ledger;
@@ -125,6 +125,9 @@ impl World {
         }
         for channel in 1..=CHANNELS {
             self.send(session, channel, Request::OpenChannel { is_strict: false });
+        }
+        if self.has_jobs {
+            self.watch(session);
         }
     }
 

@@ -34,6 +34,10 @@ pub(crate) enum About {
 
 /// What the peer is told when the engine says no.
 ///
+/// Deviation(BEAN-012): the id of a job is the position of its record in the log: ids rise, are
+/// never used again, also not after a restart, and leave gaps; the original counts 1, 2, 3 anew
+/// with every start without a log.
+///
 /// Deviation(BEAN-010): a full tube, and a server short of disk or memory, say `OUT_OF_MEMORY`. To
 /// a user without the permission a job or a tube is `NOT_FOUND`; what needs neither says
 /// `INTERNAL_ERROR`.

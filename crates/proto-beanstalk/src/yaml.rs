@@ -148,7 +148,8 @@ const fn state(state: JobState) -> &'static str {
 /// `list-tubes` and `list-tubes-watched`.
 ///
 /// Deviation(BEAN-006): a queue whose name no tube can have is listed in double quotes, with
-/// escapes. `list-tubes` lists by name.
+/// escapes. `list-tubes` lists in the order in which tubes were made; the original puts the last
+/// one into the place of one that goes.
 pub(crate) fn list<'a>(names: impl Iterator<Item = &'a [u8]>) -> String {
     let mut body = Body::new();
     for name in names {

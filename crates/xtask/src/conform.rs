@@ -10,8 +10,10 @@ use crate::step::Step;
 use crate::workspace::Workspace;
 
 const RUNNER: &str = "conformance/run.py";
+/// Every door that has suites.
+pub(crate) const DOORS: [&str; 2] = ["amqp", "beanstalk"];
 
-/// Builds the server and runs the suites named in `rest`, or all.
+/// Builds the server and runs the suites named in `rest`, or all of the AMQP door.
 pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> Result<bool> {
     ensure!(is_present(workspace), "{RUNNER} is not in this checkout");
     Ok(release_build().run(workspace)? && suites(workspace, rest)?)
@@ -25,6 +27,11 @@ pub(crate) fn release_build() -> Step {
 /// Whether this checkout has the suites.
 pub(crate) fn is_present(workspace: &Workspace) -> bool {
     workspace.root.join(RUNNER).is_file()
+}
+
+/// What a person types to get the suites of a door again.
+pub(crate) fn repeat(door: &str) -> String {
+    format!("cargo x conform {door}")
 }
 
 /// Runs the suites against the binary that is already built.

@@ -52,12 +52,17 @@ fn slow_steps(workspace: &Workspace, tally: &mut Tally) {
     if !tally.step(workspace, &conform::release_build()) {
         tally.missed("crash", crash::repeat());
         tally.missed("chaos", chaos::repeat());
-        tally.missed("conformance", "cargo x conform".to_owned());
+        for door in conform::DOORS {
+            tally.missed("conformance", conform::repeat(door));
+        }
         return;
     }
     tally.count("crash", crash::repeat(), || crash::for_verify(workspace));
     let repeat = "cargo x instructions".to_owned();
     tally.count("instructions", repeat, || instructions::run(workspace, false));
     tally.count("chaos", chaos::repeat(), || chaos::for_verify(workspace));
-    tally.count("conformance", "cargo x conform".to_owned(), || conform::suites(workspace, &[]));
+    for door in conform::DOORS {
+        let suites = || conform::suites(workspace, &[door.to_owned()]);
+        tally.count("conformance", conform::repeat(door), suites);
+    }
 }

@@ -145,10 +145,7 @@ impl JobLedger {
                     });
                 }
             }
-            Note::Back(from) => {
-                self.let_go(|holder| holder == *from, FREE);
-                self.asked.retain(|_, asked| asked.from != *from);
-            }
+            Note::Back(from) => self.let_go(|holder| holder == *from, FREE),
         }
     }
 
@@ -390,6 +387,14 @@ impl JobLedger {
                 job.states |= READY;
             }
         }
+    }
+
+    /// One of the jobs that a channel has.
+    pub(super) fn held(&self, from: From, nth: usize) -> Option<JobId> {
+        let all = self.jobs.iter();
+        let mut own = all.filter(|(_, job)| job.holder.is_some_and(|(holder, _)| holder == from));
+        let count = own.clone().count();
+        own.nth(nth % count.max(1)).map(|(id, _)| *id)
     }
 
     /// The jobs that must be there, and their virtual hosts.

@@ -16,17 +16,27 @@ const STATES: [JobState; 4] =
 impl World {
     /// One step with jobs.
     pub(super) fn job_step(&mut self, session: usize, channel: u16, source: &mut Source<'_>) {
+        // The channel that watches from the beginning, mostly.
+        let channel = if source.below(8) == 0 { channel } else { 1 };
         let request = match source.below(16) {
             0..=3 => Request::Enqueue(self.job(source)),
             4 | 5 => Request::Claim { is_timed: source.is() },
             6 => Request::Withdraw,
-            7..=10 => Request::Job(self.job_id(source), verb(source)),
+            7..=10 => Request::Job(self.job_id(session, channel, source), verb(source)),
             11 => Request::Work(Box::new(Work::Watch(queue(source)))),
             12 | 13 => Request::Work(Box::new(work(source))),
             14 => return self.wait(u64::from(source.u8()) * 10),
             _ => self.from_elsewhere(source),
         };
         self.send(session, channel, request);
+    }
+
+    /// A session begins to work with jobs.
+    pub(super) fn watch(&mut self, session: usize) {
+        for name in [JOB_QUEUES[0], SHARED] {
+            let work = Work::Watch(Bytes::from_static(name.as_bytes()));
+            self.send(session, 1, Request::Work(Box::new(work)));
+        }
     }
 
     /// Every job that must be there is found.
@@ -54,9 +64,15 @@ impl World {
         }
     }
 
-    /// A job that came at some time, or any number.
-    fn job_id(&self, source: &mut Source<'_>) -> JobId {
-        let at = source.below(64);
+    /// A job that the channel has, one that came at some time, or any number.
+    fn job_id(&self, session: usize, channel: u16, source: &mut Source<'_>) -> JobId {
+        let at = source.below(128);
+        if at >= 64
+            && let Some(id) = self.jobs.held((self.id(session), channel), at - 64)
+        {
+            return id;
+        }
+        let at = at % 64;
         let all = &self.jobs.all;
         let newest = all.len().saturating_sub(1 + at % 16);
         if at < 60 && !all.is_empty() { all[newest] } else { JobId(u64::from(source.u16())) }
