@@ -327,6 +327,10 @@ impl Ledger {
         let Some(known) = self.jobs.get(&id) else { return };
         let until_ms = self.lease_end(ask, known);
         let now = self.now;
+        // It may have ended what it hears of only now.
+        let has_asked = self.open.values().any(|open| {
+            open.conn == ask.conn && open.wish.id() == Some(id) && is_change(&open.wish)
+        });
         let Some(known) = self.jobs.get_mut(&id) else { return };
         known.claims += 1;
         known.touched += 1;
@@ -334,7 +338,7 @@ impl Ledger {
             return;
         }
         known.since = now;
-        known.rest = if log_ms < until_ms {
+        known.rest = if log_ms < until_ms && !has_asked {
             Rest::Held(Hold { conn: ask.conn, until_ms, got_ms: log_ms })
         } else {
             Rest::Unknown
@@ -498,7 +502,9 @@ impl Ledger {
         for known in self.jobs.values_mut() {
             known.put_ms = 0;
             known.is_soft |= known.was_delayed;
-            if matches!(known.rest, Rest::Held(_) | Rest::Delayed(_)) {
+            // A delay that was over may begin again with the next start.
+            let may_wait = known.rest == Rest::Ready && known.was_delayed;
+            if may_wait || matches!(known.rest, Rest::Held(_) | Rest::Delayed(_)) {
                 known.rest = Rest::Unknown;
             }
         }
