@@ -271,6 +271,8 @@ struct Scan {
     unproven: VecDeque<BlockAt>,
     incarnation: u64,
     is_torn: bool,
+    /// The first block of the next segment.
+    heir: Option<BlockHead>,
 }
 
 impl Scan {
@@ -285,6 +287,7 @@ impl Scan {
             unproven: VecDeque::new(),
             incarnation: 0,
             is_torn: false,
+            heir: None,
         }
     }
 
@@ -293,6 +296,10 @@ impl Scan {
         let mut last = (0, PAGE as u64);
         for (index, segment) in segments.iter().enumerate() {
             let mut offset = PAGE as u64;
+            self.heir = match segments.get(index + 1) {
+                Some(next) => self.head(next, PAGE as u64)?.map(|(head, _)| head),
+                None => None,
+            };
             while let Some(head) = self.block(segment, offset)? {
                 self.accept(segment, offset, head);
                 offset += head.extent();
@@ -350,7 +357,8 @@ impl Scan {
         let follows = self.next.is_none_or(|next| next == head.first)
             && self.previous.is_none_or(|previous| previous == head.previous)
             && head.incarnation >= self.incarnation
-            && offset + head.extent() <= segment.bytes;
+            && offset + head.extent() <= segment.bytes
+            && !self.is_superseded(&head);
         if !follows || !self.is_whole(segment, offset, &head)? {
             return Ok(None);
         }
@@ -361,6 +369,17 @@ impl Scan {
     fn head(&mut self, segment: &Segment, offset: u64) -> Result<Option<(BlockHead, u32)>, Fault> {
         let bytes = self.reader.view(Source::whole(segment), offset, BLOCK_HEAD)?;
         Ok(BlockHead::decode(bytes, segment.salt, segment.sequence))
+    }
+
+    /// Whether it is what an unfinished write left of a block: an earlier recovery cut it off, and
+    /// the log went on in the next segment, for lack of room in this one. Nothing has verified its
+    /// records if a checkpoint has made them history since.
+    fn is_superseded(&self, head: &BlockHead) -> bool {
+        self.heir.as_ref().is_some_and(|heir| {
+            heir.first == head.first
+                && heir.previous == head.previous
+                && heir.incarnation > head.incarnation
+        })
     }
 
     /// Verifies the records, unless the checkpoint makes them history: those are verified when

@@ -7,7 +7,7 @@ use journal::disk::FaultyDisk;
 use journal::{Fault, Journal, Options};
 
 use crate::owner::Owner;
-use crate::rig::{SEGMENT, commit, fetch, open, options, payload, record};
+use crate::rig::{Needed, SEGMENT, commit, fetch, open, options, payload, record, settle};
 
 /// A story with segment rolls, checkpoints, survivor passes and compaction. Stops at the first
 /// fault, which is the power failing.
@@ -258,4 +258,37 @@ fn what_a_cut_tail_leaves_behind_is_never_read_in_place_of_what_came_later() {
     commit(&mut journal).expect("commit");
     let found = fetch(&mut journal, &[again]).expect("fetch");
     assert_eq!(found[0].1, Some((3, payload(3, 100))), "the record of the time before");
+}
+
+/// Promise: P1, P11.
+#[test]
+fn a_torn_block_that_a_later_segment_took_the_place_of_stays_cut() {
+    let disk = FaultyDisk::new();
+    let (mut journal, _) = open(&disk).expect("open");
+    record(1, false, &payload(1, 40_000), &mut journal).expect("append");
+    commit(&mut journal).expect("commit");
+    let torn = record(2, false, &payload(2, 9_000), &mut journal).expect("append");
+    commit(&mut journal).expect("commit");
+    drop(journal);
+    // Of the second block its first page was stored.
+    let file = options().dir.join("log-0000000000000001.seg");
+    let mut bytes = disk.bytes(&file).expect("bytes");
+    bytes[12 * 4096..].fill(0);
+    disk.set_bytes(&file, bytes);
+    let (mut journal, recovery) = open(&disk).expect("a torn tail");
+    assert!(recovery.is_torn() && journal.next_lsn() == torn);
+    // Too much for the rest of this segment: the next one begins, and the head stays behind.
+    settle(&mut journal, &Needed::default(), b"").expect("the next one is prepared");
+    record(3, false, &payload(3, 30_000), &mut journal).expect("append");
+    commit(&mut journal).expect("commit");
+    let end = journal.durable();
+    assert!(end > torn.plus(30_000));
+    // All that is history now, which is not read again at the next start.
+    journal.checkpoint(end, Box::new(|out| out.write_all(b"state"))).expect("checkpoint");
+    journal.run_pending();
+    let written = journal.poll().expect("poll").checkpoint.expect("written");
+    written.1.expect("a checkpoint");
+    drop(journal);
+    let (journal, _) = open(&disk).expect("nothing is missing");
+    assert_eq!(journal.next_lsn(), end);
 }
