@@ -98,7 +98,6 @@ impl Engine {
     fn take_held(&mut self, asker: Asker, id: JobId) -> Option<Slot> {
         let channel = self.sessions.channel_mut(asker.session, asker.channel)?;
         let tag = channel.claims.as_mut()?.held.remove(&id.0)?;
-        channel.changed = Lsn::ZERO.max(channel.changed);
         channel.unsettled.take(tag)
     }
 
