@@ -19,6 +19,14 @@ def _misses_a_timeout(found: Difference) -> bool:
     return theirs.get("job-timeouts", 0) != ours.get("job-timeouts", 0)
 
 
+def _a_refused_put_makes_a_producer(found: Difference) -> bool:
+    if set(found.parts) != {"figures"}:
+        return False
+    theirs, ours = found.parts["figures"]
+    more = theirs.get("current-producers", 0) - ours.get("current-producers", 0)
+    return more > 0 and {**theirs, "current-producers": 0} == {**ours, "current-producers": 0}
+
+
 KNOWN: tuple[Known, ...] = (
     Known(
         "below zero",
@@ -30,6 +38,12 @@ KNOWN: tuple[Known, ...] = (
         "the original compares two readings of its clock, and notices now and then only with its "
         "owner's next command that a job's time is over",
         _misses_a_timeout,
+    ),
+    Known(
+        "BEAN-003",
+        "the original counts a client as a producer with the line of its first put, whose body may "
+        "be refused yet; Potager does with the first job it takes",
+        _a_refused_put_makes_a_producer,
     ),
 )
 
