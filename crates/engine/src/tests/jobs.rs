@@ -369,6 +369,15 @@ fn a_paused_queue_hands_nothing_out_for_so_long() {
 }
 
 #[test]
+fn a_pause_of_no_time_is_none() {
+    let mut world = World::new();
+    world.watch(BOB, "q");
+    world.enqueue(ALICE, new_job("q", 0, "x"));
+    assert!(matches!(world.work(ALICE, Work::Pause("q".into(), 0)), Reply::Done));
+    assert_eq!(world.claimed(BOB), "x");
+}
+
+#[test]
 fn a_job_that_comes_back_too_often_is_buried() {
     let limits = Limits { job_deliveries_max: Some(2), ..Limits::default() };
     let mut world = World::with_limits(limits);

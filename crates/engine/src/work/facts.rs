@@ -38,7 +38,9 @@ impl Engine {
             turn.reply(asker, Lsn::ZERO, Reply::Empty);
             return Ok(());
         };
-        queue.pause = (seconds_from(turn.now(), seconds), seconds);
+        // No time at all is over at once.
+        let until = if seconds == 0 { turn.now() } else { seconds_from(turn.now(), seconds) };
+        queue.pause = (until, seconds);
         queue.pauses += 1;
         let id = queue.id;
         self.state.wake(id);
