@@ -8,7 +8,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::{Lsn, Millis};
+use crate::{Attempt, Lsn, Millis};
 
 /// The rank of a message that was published without one. AMQP priority `n` is `RANK - 256 * n`.
 pub const RANK: u32 = 1 << 16;
@@ -38,6 +38,8 @@ pub struct Enqueue {
     pub queue: Bytes,
     /// The body, whole.
     pub body: Bytes,
+    /// Its property list; empty for that of a persistent message without any other.
+    pub properties: Bytes,
     /// Lowest first; see [`RANK`].
     pub rank: u32,
     /// Not to be claimed before so many seconds have passed.
@@ -134,6 +136,12 @@ pub struct JobFacts {
     pub buries: u32,
     /// Times it was kicked.
     pub kicks: u32,
+    /// Times a worker said that it failed.
+    pub failures: u32,
+    /// The worker that has it, if its session took it.
+    pub worker: Bytes,
+    /// What became of the last attempts, oldest first.
+    pub attempts: Vec<Attempt>,
     /// When the question was answered; its age is counted up to then.
     pub now: Millis,
 }

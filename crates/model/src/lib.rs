@@ -6,6 +6,7 @@
 
 mod id;
 mod job;
+mod lease;
 pub mod limits;
 mod log;
 mod lsn;
@@ -15,6 +16,7 @@ pub mod properties;
 mod refusal;
 mod reply;
 mod request;
+mod result;
 pub mod table;
 mod topology;
 
@@ -22,6 +24,10 @@ pub use id::{ConsumerId, Millis, QueueId, SessionId, Ticket, VhostId};
 pub use job::{
     Enqueue, JobCounts, JobFacts, JobId, JobState, JobVerb, QueueFacts, RANK, Ties, Work,
     WorkCount, WorkFacts,
+};
+pub use lease::{
+    Attempt, AttemptEnd, FAILURE_CLASS_BYTES_MAX, FAILURE_MESSAGE_BYTES_MAX, Failure, GiveBack,
+    Held, Idle, JobRef, NoJobRef, Take, TakenFacts,
 };
 pub use limits::Limits;
 pub use log::{Log, Record, Stamp};
@@ -34,6 +40,9 @@ pub use reply::{Cell, Delivery, Event, Output, Reply, Row};
 pub use request::{
     Admin, Consume, Credentials, DeclareExchange, DeclareQueue, Envelope, Listing, Op, Proof,
     Request,
+};
+pub use result::{
+    Policy, RESULT_KEY_BYTES_MAX, ResultFacts, ResultRef, Results, StoreResult,
 };
 pub use topology::{
     Binding, DestinationKind, ExchangeKind, ExchangeSpec, Overflow, QueueKind, QueueOptions,

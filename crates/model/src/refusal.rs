@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::{Tag, Verb};
+use crate::{JobRef, Tag, Verb};
 
 /// The kinds of things a refusal can be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,11 @@ pub enum Refusal {
     UnknownDelivery {
         /// The tag.
         tag: u64,
+    },
+    /// The job is done, was deleted, or was never there.
+    UnknownJob {
+        /// Which.
+        job: JobRef,
     },
     /// Single-active-consumer queues are not for `Get`.
     SingleActiveConsumer {

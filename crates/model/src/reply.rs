@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::{
-    ConsumerId, JobFacts, JobId, MessageRef, Millis, Publish, QueueFacts, Refusal, Ticket,
-    WorkFacts,
+    ConsumerId, Held, Idle, JobFacts, JobId, Lsn, MessageRef, Millis, Publish, QueueFacts, Refusal,
+    ResultFacts, ResultRef, TakenFacts, Ticket, WorkFacts,
 };
 
 /// The answer to one request.
@@ -76,6 +76,29 @@ pub enum Reply {
     WorkFacts(Box<WorkFacts>),
     /// Names, in order.
     Names(Vec<Bytes>),
+    /// The jobs of a `Take` were handed over.
+    Taken {
+        /// How many.
+        count: u32,
+        /// Why there were none.
+        idle: Idle,
+    },
+    /// All jobs that the session has under a lease, in the order in which they were taken.
+    Renewed(Vec<Held>),
+    /// A commit with a result, or a result alone, is durable.
+    Stored {
+        /// The key had no result, or the new one took its place.
+        is_stored: bool,
+    },
+    /// The end of a list of results or of changes.
+    Results {
+        /// All changes up to here are in it or before it.
+        revision: Lsn,
+        /// There are more behind it.
+        is_more: bool,
+        /// Deletions between `after` and `revision` may be missing: they are forgotten.
+        has_gap: bool,
+    },
     /// Valid, but the state says no.
     Refused(Box<Refusal>),
 }
@@ -123,6 +146,35 @@ pub enum Event<'a> {
         published: Millis,
         /// The message.
         message: MessageRef<'a>,
+    },
+    /// A job for the worker that asked with `Request::Take`.
+    Taken {
+        /// Of the request.
+        ticket: Ticket,
+        /// What is known about it.
+        facts: &'a TakenFacts,
+        /// When it was published.
+        published: Millis,
+        /// The delivery.
+        delivery: Delivery<'a>,
+    },
+    /// A result that was asked for.
+    Result {
+        /// Of the request.
+        ticket: Ticket,
+        /// What is known about it.
+        facts: &'a ResultFacts,
+        /// As it was stored.
+        result: ResultRef<'a>,
+    },
+    /// A result that was changed and is gone now.
+    ResultGone {
+        /// Of the request.
+        ticket: Ticket,
+        /// Its name.
+        key: Bytes,
+        /// Where its end stands among all changes.
+        revision: Lsn,
     },
     /// The server ended a consumer: its queue is gone or its owner lost.
     Cancelled {

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use crate::{
-    Binding, ConsumerId, Enqueue, ExchangeSpec, JobId, JobVerb, Permission, Publish, QueueSpec,
-    Ticket, TopicPermission, Work,
+    Binding, ConsumerId, Enqueue, ExchangeSpec, GiveBack, Held, JobId, JobRef, JobVerb, Permission,
+    Publish, QueueSpec, Results, StoreResult, Take, Ticket, TopicPermission, Work,
 };
 
 /// A request with its place in the asking session.
@@ -103,7 +103,9 @@ pub enum Request {
     },
     /// Give every unsettled delivery of the channel back to its queue. `Done`.
     Recover,
-    /// All of it or nothing, one log entry. `Done` once durable.
+    /// All of it or nothing, one log entry. `Done` once durable; `Stored` when a step stores a
+    /// result. When that result stays away because another one was first, nothing is published
+    /// either: what it led to was published with the first.
     Commit(Vec<Op>),
     /// Nothing; `Done`, in its turn among the other answers of the channel.
     Echo,
@@ -117,12 +119,28 @@ pub enum Request {
         is_timed: bool,
     },
     /// The oldest claim of the channel that still waits is given up; nothing happens when none
-    /// does. No answer of its own.
+    /// does. No answer of its own. The same for a `Take` and for changes of results.
     Withdraw,
     /// Do something with one job.
     Job(JobId, JobVerb),
     /// About queues of jobs.
     Work(Box<Work>),
+    /// Hand jobs over to a worker: `Event::Taken` each, then `Taken`.
+    Take(Box<Take>),
+    /// The leases of all jobs that the session took begin anew. `Renewed`, with all of them.
+    Renew {
+        /// They are the worker's for so many seconds from now on.
+        lease_s: u32,
+        /// What the worker believes to have. Those that nobody has (the server was away) are taken
+        /// again.
+        claims: Vec<Held>,
+    },
+    /// Give a job of the session back. `Released`, or `Empty` when it is not the worker's any more.
+    GiveBack(Box<GiveBack>),
+    /// Look at a job, whoever has it: `Event::Job` or `Empty`.
+    Inspect(JobRef),
+    /// About results.
+    Results(Box<Results>),
     /// Administration; answered by `Done` or its own reply.
     Admin(Box<Admin>),
 }
@@ -148,6 +166,10 @@ pub enum Op {
         /// Back to the queue, else dropped or dead-lettered.
         is_requeue: bool,
     },
+    /// A job is done, whoever has it: also one whose lease is over, as long as nobody was faster.
+    Finish(JobRef),
+    /// Store a result; at most one in a commit.
+    Store(Box<StoreResult>),
 }
 
 /// A login attempt.
