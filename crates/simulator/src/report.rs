@@ -29,6 +29,8 @@ pub(crate) fn totals(totals: &Totals, took: Duration, each: &[(Duration, u64)]) 
     );
     let [inserted, reserved, deleted] = totals.jobs;
     println!("{inserted} jobs inserted, {reserved} reserved, {deleted} deleted");
+    let [taken_in, handed_out, completed] = totals.works;
+    println!("{taken_in} inputs of workers, {handed_out} handed out, {completed} completed");
     println!(
         "{} connections, {} ends of the server, {} replays compared, {} backups read",
         totals.connections, totals.crashes, totals.compared, totals.backups

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use journal::disk::Tally;
 
-use crate::fact::{Fact, JobAnswer, JobWish, Micros};
+use crate::fact::{Fact, JobAnswer, JobWish, Micros, WorkFact};
 use crate::fault::Kind;
 
 /// See the module's head.
@@ -32,6 +32,8 @@ pub struct Totals {
     pub steps_committed: u64,
     /// Jobs that were inserted, reserved and deleted.
     pub jobs: [u64; 3],
+    /// Inputs of workers: taken in, handed out, completed.
+    pub works: [u64; 3],
     /// How often the disk was compared with the node.
     pub compared: u64,
     /// Backups taken whole.
@@ -49,12 +51,16 @@ impl Totals {
 
     pub(crate) fn count(&mut self, fact: &Fact) {
         let [inserted, reserved, deleted] = &mut self.jobs;
+        let [taken_in, handed_out, completed] = &mut self.works;
         let counter = match fact {
             Fact::Sent(_) => &mut self.sent,
             Fact::Confirmed(..) => &mut self.confirmed,
             Fact::Delivered(_) => &mut self.delivered,
             Fact::Acked(_) => &mut self.acked,
             Fact::Step { .. } => &mut self.steps_committed,
+            Fact::Work(WorkFact::PutDone(_)) => taken_in,
+            Fact::Work(WorkFact::Taken { .. }) => handed_out,
+            Fact::Work(WorkFact::Stored { .. }) => completed,
             Fact::JobAnswered(it) => match (&it.answer, &it.ask.wish) {
                 (JobAnswer::Inserted(_), _) => inserted,
                 (JobAnswer::Reserved(..), _) => reserved,
@@ -97,6 +103,9 @@ impl Totals {
         self.delivered += other.delivered;
         self.acked += other.acked;
         self.steps_committed += other.steps_committed;
+        for (sum, count) in self.works.iter_mut().zip(other.works) {
+            *sum += count;
+        }
         for (sum, count) in self.jobs.iter_mut().zip(other.jobs) {
             *sum += count;
         }
