@@ -279,7 +279,7 @@ impl Engine {
             && let Some(first) = queue.keys.as_ref().and_then(|keys| keys.holder(key, turn.now()))
         {
             let gate = turn.log.next_lsn();
-            turn.reply(asker, gate, Reply::Enqueued { job: first });
+            turn.reply(asker, gate, Reply::Enqueued { job: first, queue: id });
             return Ok(());
         }
         let is_full = queue.spec.options.overflow != Overflow::DropHead
@@ -298,7 +298,7 @@ impl Engine {
         let lsn = turn.log.next_lsn();
         self.store(turn, &head, (&[id], &[]), false);
         let gate = turn.log.next_lsn();
-        turn.reply(asker, gate, Reply::Enqueued { job: JobId::from(lsn) });
+        turn.reply(asker, gate, Reply::Enqueued { job: JobId::from(lsn), queue: id });
         Ok(())
     }
 
