@@ -50,7 +50,8 @@ pub enum Lane {
 /// A question to the engine.
 #[derive(Debug)]
 pub struct Ask {
-    /// Comes back with what belongs to it. Counted by each call alone; 32 bits.
+    /// Comes back with what belongs to it. Counted by each call alone, in the lower 32 bits: the
+    /// upper ones are the driver's, to tell calls apart.
     pub ticket: Ticket,
     /// See [`Lane`].
     pub lane: Lane,
@@ -157,7 +158,7 @@ impl Call {
         self.with(|task, asks| match output {
             Output::Reply { ticket, reply, .. } => task.on_reply(asks, number(ticket), reply),
             Output::Event(event) => {
-                if let Some(ticket) = ticket_of(&event) {
+                if let Some(ticket) = event_ticket(&event) {
                     task.on_event(asks, number(ticket), &event);
                 }
             }
@@ -198,8 +199,16 @@ impl Call {
     }
 }
 
-/// The request that an event belongs to.
-const fn ticket_of(event: &Event<'_>) -> Option<Ticket> {
+/// The ticket of the question that an output belongs to.
+#[must_use]
+pub const fn ticket_of(output: &Output<'_>) -> Option<Ticket> {
+    match output {
+        Output::Reply { ticket, .. } => Some(*ticket),
+        Output::Event(event) => event_ticket(event),
+    }
+}
+
+const fn event_ticket(event: &Event<'_>) -> Option<Ticket> {
     match event {
         Event::Got { ticket, .. }
         | Event::Job { ticket, .. }
@@ -213,8 +222,9 @@ const fn ticket_of(event: &Event<'_>) -> Option<Ticket> {
     }
 }
 
+/// The upper half is the driver's.
 fn number(ticket: Ticket) -> usize {
-    usize::try_from(ticket.0).unwrap_or(usize::MAX)
+    usize::try_from(ticket.0 & u64::from(u32::MAX)).unwrap_or(usize::MAX)
 }
 
 /// The failure that a reply is when it is not the one that was hoped for.

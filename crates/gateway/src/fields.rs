@@ -11,11 +11,7 @@ use crate::{Failure, LEASE_S, LEASE_S_MAX, LEASE_S_MIN, WORKER_CHARS_MAX, json::
 ///
 /// # Errors
 /// It is outside.
-pub(crate) fn within(
-    what: &str,
-    number: u64,
-    (least, most): (u32, u32),
-) -> Result<u32, Failure> {
+pub(crate) fn within(what: &str, number: u64, (least, most): (u32, u32)) -> Result<u32, Failure> {
     let fits = u32::try_from(number).ok().filter(|number| (least..=most).contains(number));
     fits.ok_or_else(|| Failure::bad(format!("'{what}' must be {least} to {most}")))
 }

@@ -201,11 +201,19 @@ mod tests {
 
     #[test]
     fn half_a_character_is_found() {
-        for good in [r#""\ud83d\ude00""#, r#""\u0041\\ud800""#, r#""\\\\""#, r#""\n\"\ud83d\ude00x""#] {
+        for good in
+            [r#""\ud83d\ude00""#, r#""\u0041\\ud800""#, r#""\\\\""#, r#""\n\"\ud83d\ude00x""#]
+        {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        for bad in [r#""\ud800""#, r#""\udc00""#, r#""\ud800x\udc00""#, r#""\ud800\ud800\udc00""#,
-            r#""\ud800\n""#, r#"["\ud800\u0041"]"#] {
+        for bad in [
+            r#""\ud800""#,
+            r#""\udc00""#,
+            r#""\ud800x\udc00""#,
+            r#""\ud800\ud800\udc00""#,
+            r#""\ud800\n""#,
+            r#"["\ud800\u0041"]"#,
+        ] {
             assert_eq!(check(bad), Err(Odd::Surrogate), "{bad}");
         }
     }

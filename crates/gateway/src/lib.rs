@@ -27,7 +27,7 @@ mod tests;
 mod value;
 
 pub use answer::{Answer, Code, Failure};
-pub use call::{Ask, Call, Lane, Under};
+pub use call::{Ask, Call, Lane, Under, ticket_of};
 pub use route::{Incoming, is_ours};
 
 /// Most items in one call.

@@ -45,9 +45,7 @@ pub(crate) fn failure(refusal: &Refusal) -> Failure {
         Refusal::NotEmpty { queue } => {
             (Code::WrongState, format!("the queue '{}' is not empty", name(queue)))
         }
-        Refusal::UnknownDelivery { .. } => {
-            (Code::WrongState, "the delivery is settled".to_owned())
-        }
+        Refusal::UnknownDelivery { .. } => (Code::WrongState, "the delivery is settled".to_owned()),
     };
     Failure { code, message }
 }

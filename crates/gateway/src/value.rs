@@ -136,15 +136,19 @@ impl<'de> Deserialize<'de> for Headers {
                     if name.is_empty() || name.len() > usize::from(u8::MAX) {
                         return Err(wrong("the name of a header must have 1 to 255 bytes".into()));
                     }
-                    table::put_field(&mut out, name.as_bytes(), match &value {
-                        Scalar::Flag(is) => Field::Bool(*is),
-                        Scalar::Whole(number) => Field::Int(*number),
-                        Scalar::Float(number) if is_whole(*number) => {
-                            return Err(wrong("a header's number is too large".into()));
-                        }
-                        Scalar::Float(number) => Field::Float(*number),
-                        Scalar::Text(text) => Field::Text(text.as_bytes()),
-                    });
+                    table::put_field(
+                        &mut out,
+                        name.as_bytes(),
+                        match &value {
+                            Scalar::Flag(is) => Field::Bool(*is),
+                            Scalar::Whole(number) => Field::Int(*number),
+                            Scalar::Float(number) if is_whole(*number) => {
+                                return Err(wrong("a header's number is too large".into()));
+                            }
+                            Scalar::Float(number) => Field::Float(*number),
+                            Scalar::Text(text) => Field::Text(text.as_bytes()),
+                        },
+                    );
                     if !seen.insert(name) {
                         return Err(wrong("a header stands there twice".into()));
                     }
@@ -236,8 +240,17 @@ mod tests {
     fn headers_go_there_and_back() {
         let text = r#"{"a":"x","b":1,"c":-2.5,"d":true,"e":9223372036854775807}"#;
         assert_eq!(table_of(text).unwrap(), text);
-        for bad in [r#"{"a":1,"a":2}"#, r#"{"a":[]}"#, r#"{"a":null}"#, r#"{"":1}"#, "[]", "1",
-            r#"{"a":18446744073709551615}"#, r#"{"a":1e400}"#, r#"{"a":"\ud800"}"#] {
+        for bad in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":[]}"#,
+            r#"{"a":null}"#,
+            r#"{"":1}"#,
+            "[]",
+            "1",
+            r#"{"a":18446744073709551615}"#,
+            r#"{"a":1e400}"#,
+            r#"{"a":"\ud800"}"#,
+        ] {
             assert!(table_of(bad).is_err(), "{bad}");
         }
         let long = format!("{{\"{}\":1}}", "x".repeat(256));

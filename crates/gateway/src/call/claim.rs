@@ -4,17 +4,13 @@
 use bytes::Bytes;
 use model::limits::{TAKE_JOBS_MAX, TAKE_QUEUES_MAX};
 use model::properties::{Properties, Property};
-use model::{
-    Event, GiveBack, Held, Idle, Millis, Reply, Request as Question, Take, TakenFacts,
-};
+use model::{Event, GiveBack, Held, Idle, Millis, Reply, Request as Question, Take, TakenFacts};
 use serde::Deserialize;
 
 use super::{Asks, Call, Task, Under, unhoped};
 use crate::answer::{Answer, Object};
 use crate::route::Request;
-use crate::{
-    ANSWER_BYTES_ENOUGH, ANSWER_BYTES_MAX, Failure, WAIT_S_MAX, fields, json, map, value,
-};
+use crate::{ANSWER_BYTES_ENOUGH, ANSWER_BYTES_MAX, Failure, WAIT_S_MAX, fields, json, map, value};
 
 /// The ticket of every `Take`; one at a time is out.
 const TAKE: usize = 0;

@@ -81,7 +81,11 @@ impl Page {
 }
 
 /// `prefix` and `most`, which all pages know.
-fn page(request: &Request<'_>, shape: Shape, more: &[&str]) -> Result<(Page, crate::address::Query), Failure> {
+fn page(
+    request: &Request<'_>,
+    shape: Shape,
+    more: &[&str],
+) -> Result<(Page, crate::address::Query), Failure> {
     let query = request.query(&[&["prefix"], more].concat())?;
     let prefix = query.get("prefix").unwrap_or_default();
     if prefix.len() > RESULT_KEY_BYTES_MAX {
