@@ -343,7 +343,7 @@ fn the_page_for_machines_knows_every_path_and_field() {
             if schema.is_null() {
                 continue;
             }
-            let fields = sample(&page, schema, 0);
+            let fields = sample(&page, schema);
             let target = path.replace("{name}", "q").replace("{key}", "k").replace("{id}", "3-1");
             for field in fields.as_object().unwrap().keys() {
                 let body = serde_json::to_vec(&json!({ field: fields[field] })).unwrap();
@@ -357,19 +357,19 @@ fn the_page_for_machines_knows_every_path_and_field() {
 }
 
 /// A value that a schema describes.
-fn sample(page: &Value, schema: &Value, depth: u32) -> Value {
+fn sample(page: &Value, schema: &Value) -> Value {
     if let Some(place) = schema["$ref"].as_str() {
         let schema = page.pointer(place.trim_start_matches('#')).unwrap();
-        return sample(page, schema, depth);
+        return sample(page, schema);
     }
     let kind = if schema["type"].is_array() { &schema["type"][0] } else { &schema["type"] };
     match kind.as_str() {
         Some("object") if schema["properties"].is_object() => {
             let fields = schema["properties"].as_object().unwrap().iter();
-            fields.map(|(name, of)| (name.clone(), sample(page, of, depth + 1))).collect()
+            fields.map(|(name, of)| (name.clone(), sample(page, of))).collect()
         }
-        Some("array") => json!([sample(page, &schema["items"], depth + 1)]),
-        Some("string") => schema["enum"].get(0).cloned().unwrap_or(json!("text")),
+        Some("array") => json!([sample(page, &schema["items"])]),
+        Some("string") => schema["enum"].get(0).cloned().unwrap_or_else(|| json!("text")),
         Some("integer") => json!(5),
         Some("boolean") => json!(true),
         Some("object") => json!({}),
