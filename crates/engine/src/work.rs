@@ -19,9 +19,10 @@ mod take;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use model::properties::Property;
 use model::{
-    ConsumerId, Enqueue, JobId, Log, Lsn, MessageRef, Overflow, QueueId, QueueKind, QueueOptions,
-    QueueSpec, Refusal, Reply, SessionId, Verb, VhostId, Work, WorkCount,
+    ConsumerId, Enqueue, JobId, Log, Lsn, MessageRef, Overflow, Properties, QueueId, QueueKind,
+    QueueOptions, QueueSpec, Refusal, Reply, SessionId, Verb, VhostId, Work, WorkCount,
 };
 
 pub(crate) use attempt::Past;
@@ -505,9 +506,19 @@ fn job_head(vhost: VhostId, now: u64, job: &Enqueue) -> record::Head<'_> {
         vhost,
         at: now,
         job: Some(JobHead { rank, lease_s, delay_s }),
+        ttl: time_to_live(properties),
         message: MessageRef { routing_key: &job.queue, body: &job.body, properties, exchange: b"" },
         ..record::Head::default()
     }
+}
+
+/// What a property list says about how long a job is wanted, in ms.
+fn time_to_live(properties: &[u8]) -> Option<u64> {
+    if properties == PERSISTENT {
+        return None;
+    }
+    let list = Properties::parse(properties).ok()?;
+    std::str::from_utf8(list.get(Property::Expiration)?).ok()?.parse().ok()
 }
 
 /// The property list of a job: delivery mode 2 and nothing else.

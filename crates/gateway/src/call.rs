@@ -17,7 +17,7 @@ pub(crate) mod result;
 use std::fmt;
 
 use bytes::Bytes;
-use model::{Event, Millis, Output, Reply, Request, Ticket};
+use model::{Event, Millis, Op, Output, Reply, Request, Results, Ticket};
 
 use crate::address::Query;
 use crate::{Answer, Failure, Incoming, map, route};
@@ -57,6 +57,20 @@ pub struct Ask {
     pub lane: Lane,
     /// What is asked.
     pub request: Request,
+}
+
+impl Ask {
+    /// Whether it brings something that has to be kept, so that it waits while there is no room.
+    #[must_use]
+    pub fn is_adding(&self) -> bool {
+        let keeps = |step: &Op| matches!(step, Op::Publish(_) | Op::Enqueue(_) | Op::Store(_));
+        match &self.request {
+            Request::Enqueue(_) | Request::Publish(_) => true,
+            Request::Commit(steps) => steps.iter().any(keeps),
+            Request::Results(question) => matches!(**question, Results::Put(_)),
+            _ => false,
+        }
+    }
 }
 
 /// The questions of a call, in order.

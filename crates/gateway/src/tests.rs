@@ -323,11 +323,12 @@ fn the_page_for_machines_knows_every_path_and_field() {
         let parts: Vec<_> = route.path.iter().map(|part| part.replace('*', "{}")).collect();
         let wanted = format!("/work/v1/{}", parts.join("/"));
         let plain = |path: &str| {
-            path.split('/')
-                .map(|part| if part.starts_with('{') { "{}" } else { part })
-                .fold(String::new(), |sum, part| {
+            path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).fold(
+                String::new(),
+                |sum, part| {
                     if sum.is_empty() && part.is_empty() { sum } else { sum + "/" + part }
-                })
+                },
+            )
         };
         let found = paths.iter().find(|(path, _)| plain(path) == wanted);
         let (_, item) = found.unwrap_or_else(|| panic!("{wanted} is not in the page"));

@@ -26,6 +26,7 @@ use model::{Reply, Request as Ask};
 use net::http::{Body, Request, Response};
 use replica::{Actor, NoBackup};
 
+pub(crate) use guard::{TOKEN_TAG, TOKEN_USER};
 pub(crate) use metrics::{Latency, NodeStats};
 
 use crate::login::Logins;

@@ -37,11 +37,12 @@ async fn carry_out<N: Node>(
     guard::check_names(&request, state.is_loopback).map_err(|failure| of(&failure))?;
     let is_open = request.uri().path() == PAGE;
     let user = if is_open { Bytes::new() } else { enter(state, &request, peer).await? };
+    let (request, body) = request.into_parts();
     let parsed = Call::parse(&Incoming {
-        method: request.method().as_str(),
-        path: request.uri().path(),
-        query: request.uri().query().unwrap_or_default(),
-        body: request.into_body(),
+        method: request.method.as_str(),
+        path: request.uri.path(),
+        query: request.uri.query().unwrap_or_default(),
+        body,
     });
     let call = match parsed {
         Ok(call) if is_open && *call.under() != Under::Nobody => {

@@ -14,8 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway::{Answer, Ask, Call, Code, Failure, Under};
-use model::{Op, Request, Results};
-use replica::Actor;
 use tokio::time::{sleep, timeout};
 
 use super::server::{self, Server};
@@ -24,7 +22,7 @@ use seat::Seat;
 /// Workers with a session.
 const WORKERS_MAX: usize = 10_000;
 /// A worker that is not heard of is forgotten after so long, or after two of its leases.
-const KEEP_MIN: Duration = Duration::from_secs(120);
+const KEEP_MIN: Duration = Duration::from_mins(2);
 /// How long a call waits before it is told that the log takes nothing now.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long one that was taken in part waits for the rest.
@@ -60,7 +58,7 @@ impl Hall {
                 call.answer().ok_or_else(lost)
             }
             Under::OneOff => {
-                let seat = Seat::open(&self.server, (user, Bytes::from_static(b"http")), &call);
+                let seat = Seat::open(&self.server, (user, Bytes::new()), &call);
                 let outcome = run(&seat, call).await;
                 seat.close();
                 outcome
@@ -150,7 +148,7 @@ async fn run(seat: &Rc<Seat>, call: Call) -> Result<Answer, Failure> {
         if batch.is_empty() {
             break;
         }
-        if batch.iter().any(|ask| adds(&ask.request)) {
+        if batch.iter().any(Ask::is_adding) {
             let room = timeout(patience, seat.room(number)).await;
             let full = |_| Failure::new(Code::Unavailable, "the log or memory is short of room");
             room.map_err(full)?;
@@ -177,17 +175,4 @@ async fn run(seat: &Rc<Seat>, call: Call) -> Result<Answer, Failure> {
     };
     drop(part);
     answer
-}
-
-/// Whether a question brings something that has to be kept.
-fn adds(request: &Request) -> bool {
-    match request {
-        Request::Enqueue(_) | Request::Publish(_) => true,
-        Request::Commit(steps) => {
-            let keeps = |step: &Op| matches!(step, Op::Publish(_) | Op::Enqueue(_) | Op::Store(_));
-            steps.iter().any(keeps)
-        }
-        Request::Results(question) => matches!(**question, Results::Put(_)),
-        _ => false,
-    }
 }

@@ -177,7 +177,7 @@ impl Seat {
             for slot in state.calls.values() {
                 slot.news.notify_one();
             }
-            state.calls.retain(|_, slot| !slot.is_abandoned || !slot.call.is_over());
+            state.sweep();
             drop(state);
             let is_quiet = follows.is_empty();
             for (number, asks) in follows {
@@ -276,6 +276,20 @@ impl State {
         slot.channel
     }
 
+    /// Drops what was abandoned and is over.
+    fn sweep(&mut self) {
+        let is_over = |slot: &Slot| slot.is_abandoned && slot.call.is_over();
+        let over: Vec<_> = self
+            .calls
+            .iter()
+            .filter(|(_, slot)| is_over(slot))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in over {
+            self.remove(number);
+        }
+    }
+
     fn remove(&mut self, number: u32) {
         if let Some(channel) = self.calls.remove(&number).and_then(|slot| slot.channel) {
             self.free.push(channel);
@@ -292,11 +306,8 @@ impl State {
         let number = u32::try_from(ticket.0 >> 32).unwrap_or(NOBODY);
         if let Some(slot) = self.calls.get_mut(&number) {
             let asks = slot.call.on_output(output);
-            let is_over = slot.is_abandoned && slot.call.is_over();
             if !asks.is_empty() {
                 follows.push((number, asks));
-            } else if is_over {
-                self.remove(number);
             }
         } else if let Output::Reply { reply: Reply::Refused(refusal), .. } = output
             && number == NOBODY
@@ -316,13 +327,11 @@ fn stopping() -> Failure {
 
 /// The virtual host is not there, or not for this user.
 fn closed(refusal: &Refusal) -> Failure {
-    match refusal {
-        Refusal::NotFound { noun: Noun::Vhost, .. } => {
-            Failure::new(Code::NotFound, "there is no such virtual host")
-        }
-        Refusal::NotPermitted { .. } | Refusal::AccessRefused { .. } => {
-            Failure::new(Code::NotPermitted, "the user may not enter this virtual host")
-        }
-        _ => stopping(),
+    if matches!(refusal, Refusal::NotFound { noun: Noun::Vhost, .. }) {
+        return Failure::new(Code::NotFound, "there is no such virtual host");
     }
+    if matches!(refusal, Refusal::NotPermitted { .. } | Refusal::AccessRefused { .. }) {
+        return Failure::new(Code::NotPermitted, "the user may not enter this virtual host");
+    }
+    stopping()
 }
