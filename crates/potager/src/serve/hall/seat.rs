@@ -48,6 +48,8 @@ struct State {
     opened: u16,
     /// The session is no good any more.
     end: Option<Failure>,
+    /// It never was: answers that came all the same say less than this.
+    is_stillborn: bool,
 }
 
 struct Slot {
@@ -213,9 +215,10 @@ impl Seat {
     /// The call's answer, if it is there.
     pub(super) fn answer(&self, number: u32) -> Option<Result<Answer, Failure>> {
         let mut state = self.state.borrow_mut();
-        let State { calls, end, .. } = &mut *state;
+        let State { calls, end, is_stillborn, .. } = &mut *state;
         let slot = calls.get_mut(&number)?;
-        slot.call.answer().map(Ok).or_else(|| end.clone().map(Err))
+        let answer = if *is_stillborn { None } else { slot.call.answer() };
+        answer.map(Ok).or_else(|| end.clone().map(Err))
     }
 
     pub(super) fn deadline(&self, number: u32) -> Option<Millis> {
@@ -227,6 +230,8 @@ impl Seat {
         let asks = state.calls.get_mut(&number).map(|slot| slot.call.on_deadline());
         drop(state);
         let _given = self.submit(number, asks.unwrap_or_default());
+        // What is answered at once rings no bell.
+        self.pump();
     }
 
     /// The call has its answer, or nobody wants it any more.
@@ -242,6 +247,7 @@ impl Seat {
         }
         drop(state);
         let _given = self.submit(number, asks);
+        self.pump();
     }
 }
 
@@ -312,6 +318,7 @@ impl State {
         } else if let Output::Reply { reply: Reply::Refused(refusal), .. } = output
             && number == NOBODY
         {
+            self.is_stillborn = true;
             self.end.get_or_insert_with(|| closed(&refusal));
         }
     }
