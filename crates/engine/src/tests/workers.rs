@@ -108,10 +108,12 @@ impl World {
             self.shown.drain(..).map(|(facts, value)| format!("{:?}={value}", facts.key)).collect();
         let mut end = Lsn::ZERO;
         for output in self.outputs.drain(..) {
-            match output.push {
-                Push::ResultGone { key, .. } => seen.push(format!("{key:?} gone")),
-                Push::Reply { reply: Reply::Results { revision, .. }, .. } => end = revision,
-                other => panic!("{other:?}"),
+            if let Push::ResultGone { key, .. } = output.push {
+                seen.push(format!("{key:?} gone"));
+            } else if let Push::Reply { reply: Reply::Results { revision, .. }, .. } = output.push {
+                end = revision;
+            } else {
+                panic!("{output:?}");
             }
         }
         (seen, end)
