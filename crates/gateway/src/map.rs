@@ -1,4 +1,5 @@
-//! The engine's words <-> the API's: refusals, states, reasons. Pure functions.
+//! The engine's words <-> the API's: refusals, states, reasons. Pure functions; called by every
+//! call. What status a failure has is `answer`'s.
 
 use model::{AttemptEnd, Idle, JobState, Refusal};
 

@@ -1,4 +1,5 @@
-//! Which method and path means which call. Nothing is asked here.
+//! Which method and path means which call. Nothing is asked here; how paths and queries are decoded
+//! is `address`. Called by [`Call::parse`].
 
 use bytes::Bytes;
 

@@ -1,4 +1,5 @@
-//! Jobs by id: where one is and why, its end, and another try for it.
+//! Jobs by id: where one is and why, its end, and another try for it. Taking and finishing them is
+//! `claim` and `complete`.
 
 use model::{
     Event, JobFacts, JobRef, JobState, JobVerb, MessageRef, Millis, Reply, Request as Question,

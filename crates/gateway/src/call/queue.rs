@@ -1,4 +1,5 @@
-//! Queues: how much is where, another try for what was laid aside, and a pause.
+//! Queues: how much is where, another try for what was laid aside, and a pause. Single jobs are
+//! `job`'s.
 
 use bytes::Bytes;
 use model::limits::NAME_BYTES_MAX;

@@ -1,4 +1,5 @@
-//! Renew: one call for every lease of a worker.
+//! Renew: one call for every lease of a worker, and the truth about what it holds. When leases end
+//! is the engine's.
 
 use std::collections::BTreeSet;
 

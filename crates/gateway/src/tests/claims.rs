@@ -1,4 +1,5 @@
-//! Claims: waiting, the rest, clients that go away, answers that grow too large.
+//! Claims: waiting, the rest, clients that go away, answers that grow too large. Over a script,
+//! like everything in `tests`.
 
 use model::{Idle, MessageRef, Millis, Refusal, Reply, Request};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! What anybody may send: nothing of it panics, and each has its word.
+//! What anybody may send: nothing of it panics, and each has its word. What is hostile about HTTP
+//! itself is tried against the binary, in `conformance`.
 
 use proptest::prelude::*;
 

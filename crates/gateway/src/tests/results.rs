@@ -1,4 +1,5 @@
-//! Results: one, pages, changes, exports.
+//! Results: one, pages, changes, exports. Over a script that shows whatever the test wants, in any
+//! size.
 
 use bytes::Bytes;
 use model::{Event, Lsn, Millis, Output, Reply, Request, ResultFacts, ResultRef, Results};

@@ -1,4 +1,4 @@
-//! One result: shown, stored, forgotten.
+//! One result: shown, stored, forgotten. Many at once are `page`'s, results of jobs `complete`'s.
 
 use bytes::Bytes;
 use model::{Event, Millis, Reply, Request as Question, Results};
