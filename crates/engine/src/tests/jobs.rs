@@ -17,7 +17,7 @@ pub(super) enum Claimed {
 impl World {
     pub(super) fn enqueue(&mut self, session: SessionId, job: Enqueue) -> JobId {
         let reply = self.ask(session, Request::Enqueue(job));
-        let Reply::Enqueued { job } = reply else { panic!("{reply:?}") };
+        let Reply::Enqueued { job, .. } = reply else { panic!("{reply:?}") };
         job
     }
 
@@ -116,6 +116,25 @@ fn a_claim_waits_and_is_served_in_its_turn() {
     let seen: Vec<(SessionId, String)> =
         world.deliveries.drain(..).map(|seen| (seen.session, seen.body)).collect();
     assert_eq!(seen, [(BOB, "first".into()), (ALICE, "second".into())]);
+}
+
+#[test]
+fn a_job_expires_by_its_property_list() {
+    let mut world = World::new();
+    world.watch(BOB, "q");
+    let properties = Builder::new()
+        .with(Property::DeliveryMode, vec![2])
+        .with(Property::Expiration, &b"1000"[..])
+        .build();
+    for rank in [5, 3] {
+        let short = Enqueue { properties: properties.clone(), ..new_job("q", rank, "short") };
+        world.enqueue(ALICE, short);
+        world.enqueue(ALICE, new_job("q", rank, "long"));
+    }
+    world.tick(world.now + 2000);
+    assert_eq!([world.claimed(BOB), world.claimed(BOB)], ["long", "long"]);
+    assert!(matches!(world.claim(BOB), Claimed::Waits));
+    world.check_state();
 }
 
 #[test]
