@@ -120,7 +120,10 @@ fn shown(job: JobRef, facts: &JobFacts, published: Millis, message: &MessageRef<
     object.number("left_s", facts.left_s);
     object.number("attempt", facts.claims);
     object.number("failures", facts.failures);
-    object.number("interruptions", u64::from(facts.timeouts) + u64::from(facts.releases));
+    // Every claim that is over and did not fail.
+    let is_claimed = u32::from(facts.state == JobState::Claimed);
+    let over = facts.claims.saturating_sub(is_claimed);
+    object.number("interruptions", u64::from(over.saturating_sub(facts.failures)));
     object.number("published_ms", published.0);
     let attempts = facts.attempts.iter().map(|attempt| {
         let mut object = Object::new();
