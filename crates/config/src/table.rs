@@ -217,6 +217,23 @@ pub const SETTINGS: &[Setting] = &[
         |s, v| v.number().map(|n| s.limits.job_deliveries_max = limit(n)),
     ),
     plain(
+        "work.failures_max",
+        Kind::Number { min: 1, max: U32 },
+        "3",
+        "The failure of a job, as its worker says, that is its last: then it is dead-lettered or \
+         buried. The delivery limit of its queue goes before.",
+        |s, v| {
+            v.number().and_then(|n| u32::try_from(n).ok()).map(|n| s.limits.job_failures_max = n)
+        },
+    ),
+    plain(
+        "work.results_max",
+        Kind::Number { min: 0, max: 1 << 40 },
+        "100000000",
+        "Most results by key of all virtual hosts.",
+        |s, v| v.number().map(|n| s.limits.results_max = n),
+    ),
+    plain(
         "http.listen",
         Kind::Listen,
         "127.0.0.1:15672",

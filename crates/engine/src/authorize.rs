@@ -15,10 +15,12 @@
 //! lost their right are cancelled; `RabbitMQ` remembers twelve answers per channel and goes on
 //! delivering.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use model::{
     Admin, Binding, DestinationKind, ExchangeKind, Listing, Noun, Op, Publish, Refusal, Request,
-    Tag, Verb, VhostId, Work,
+    Results, Tag, Verb, VhostId, Work,
 };
 
 use crate::Engine;
@@ -30,11 +32,16 @@ use crate::reply_to;
 /// How the default exchange is called in permissions.
 const DEFAULT_EXCHANGE: &[u8] = b"amq.default";
 
+/// How the names of results begin in permissions.
+const RESULT: &[u8] = b"result.";
+
 /// What a right is about.
 #[derive(Clone, Copy, Debug)]
 enum Object<'a> {
     Queue(&'a Bytes),
     Exchange(&'a Bytes),
+    /// By its key.
+    Result(&'a Bytes),
 }
 
 impl Object<'_> {
@@ -42,13 +49,15 @@ impl Object<'_> {
         match self {
             Self::Queue(_) => Noun::Queue,
             Self::Exchange(_) => Noun::Exchange,
+            Self::Result(_) => Noun::Result,
         }
     }
 
-    fn name(&self) -> &[u8] {
+    fn name(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Exchange(name) if name.is_empty() => DEFAULT_EXCHANGE,
-            Self::Queue(name) | Self::Exchange(name) => name,
+            Self::Exchange(name) if name.is_empty() => DEFAULT_EXCHANGE.into(),
+            Self::Queue(name) | Self::Exchange(name) => Cow::Borrowed(&name[..]),
+            Self::Result(key) => [RESULT, key].concat().into(),
         }
     }
 }
@@ -74,6 +83,8 @@ enum Needs<'a> {
     Publish(&'a Publish),
     /// To write to the default exchange.
     Enqueue,
+    /// To read from each of these queues.
+    Take(&'a [Bytes]),
     /// What each step needs.
     Steps(&'a [Op]),
     Tag(Tag),
@@ -95,7 +106,12 @@ fn needs(request: &Request) -> Needs<'_> {
         | Request::Withdraw
         // What is in which queue shows only when it is found.
         | Request::Job(..)
+        | Request::Renew { .. }
+        | Request::GiveBack(_)
+        | Request::Inspect(_)
         | Request::Echo => Needs::Login,
+        Request::Take(take) => Needs::Take(&take.queues),
+        Request::Results(question) => result_needs(question),
         Request::Enqueue(_) => Needs::Enqueue,
         Request::Work(work) => work_needs(work),
         Request::DeclareExchange(declare) => {
@@ -137,10 +153,23 @@ fn work_needs(work: &Work) -> Needs<'_> {
     }
 }
 
+fn result_needs(question: &Results) -> Needs<'_> {
+    match question {
+        Results::Get(key) => Needs::One(Verb::Read, Object::Result(key)),
+        Results::Put(result) => Needs::One(Verb::Write, Object::Result(&result.key)),
+        Results::Delete(key) => Needs::One(Verb::Write, Object::Result(key)),
+        // Only what may be read is shown: `Engine::may_result`.
+        Results::List { .. } | Results::Changes { .. } => Needs::Login,
+    }
+}
+
 fn step_needs(step: &Op) -> Needs<'_> {
     match step {
         Op::Publish(publish) => Needs::Publish(publish),
-        Op::Ack { .. } | Op::Release { .. } => Needs::Login,
+        Op::Enqueue(_) => Needs::Enqueue,
+        Op::Store(result) => Needs::One(Verb::Write, Object::Result(&result.key)),
+        // Whose job it is, or what may be read: `Engine::check_finish`.
+        Op::Ack { .. } | Op::Release { .. } | Op::Finish(_) => Needs::Login,
     }
 }
 
@@ -272,6 +301,10 @@ impl Engine {
                 let mut keys = keys.map(|key| (&publish.exchange, key));
                 keys.try_for_each(|(exchange, key)| self.check_key(who, Verb::Write, exchange, key))
             }
+            Needs::Take(queues) => {
+                let mut queues = queues.iter().map(Object::Queue);
+                queues.try_for_each(|queue| self.check_right(who, Verb::Read, queue))
+            }
             Needs::Steps(steps) => {
                 steps.iter().try_for_each(|step| self.check(who, step_needs(step)))
             }
@@ -282,7 +315,7 @@ impl Engine {
     fn check_right(&self, who: &Who, verb: Verb, object: Object<'_>) -> Result<(), Refusal> {
         let row = self.state.rights.row(&who.user, who.vhost);
         let is_allowed = match row {
-            Some(row) => row.allows(verb, object.name()),
+            Some(row) => row.allows(verb, &object.name()),
             None => self.is_unrestricted(&who.user),
         };
         if is_allowed {
@@ -292,7 +325,7 @@ impl Engine {
             user: who.user.clone(),
             verb,
             noun: object.noun(),
-            name: Bytes::copy_from_slice(object.name()),
+            name: Bytes::copy_from_slice(&object.name()),
             key: None,
         })
     }
@@ -327,6 +360,7 @@ impl Engine {
         match object {
             Object::Queue(name) => vhost.router.queue(name).is_some(),
             Object::Exchange(name) => vhost.router.exchange(name).is_some(),
+            Object::Result(key) => vhost.results.get(key).is_some(),
         }
     }
 
@@ -381,6 +415,14 @@ impl Engine {
         let Actor::User(user) = &session.actor else { return Ok(()) };
         let vhost = session.vhost.ok_or(Refusal::NotOpen)?;
         self.check_right(&Who { user: user.clone(), vhost }, verb, Object::Queue(queue))
+    }
+
+    /// Whether the asker has a right on a result of its virtual host.
+    pub(crate) fn may_result(&self, asker: Asker, verb: Verb, key: &Bytes) -> bool {
+        let Some(session) = self.sessions.get(asker.session) else { return false };
+        let Actor::User(user) = &session.actor else { return true };
+        let Some(vhost) = session.vhost else { return false };
+        self.check_right(&Who { user: user.clone(), vhost }, verb, Object::Result(key)).is_ok()
     }
 
     /// Whether a session may still read from a queue.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use model::{Log, Lsn, Op, Overflow, Publish, QueueId, Record, Refusal, Reply, VhostId};
+use model::{Enqueue, Log, Lsn, Op, Overflow, Publish, QueueId, Record, Refusal, Reply, VhostId};
 
 use crate::Engine;
 use crate::channel::{Asker, Slot, Turn};
@@ -13,7 +13,9 @@ use crate::map::Map;
 use crate::publish::{Plan, extra_keys, head_of, memory_short};
 use crate::record::{self, Run};
 use crate::reply_to;
+use crate::result::Storing;
 use crate::settle::{End, Which};
+use crate::work::Finishing;
 
 /// What one settled delivery adds to its record at most.
 const RUN_BYTES_MAX: u64 = 20;
@@ -26,6 +28,18 @@ struct Planned {
     targets: Range<usize>,
     /// It makes a record.
     is_logged: bool,
+}
+
+/// Everything of a commit whose way is known.
+#[derive(Default)]
+struct Plans {
+    publishes: Publishes,
+    settles: Vec<(Which, End)>,
+    finishing: Finishing,
+    /// A result; also one that is kept back.
+    storing: Option<Storing>,
+    is_kept_back: bool,
+    jobs: Vec<(QueueId, Enqueue)>,
 }
 
 /// All of a commit's publishes.
@@ -51,13 +65,16 @@ impl Engine {
         let vhost = self.entered(asker)?;
         self.check_size(&ops)?;
         self.check_tags(asker, &ops)?;
-        let (publishes, settles) = self.plan_all(turn.now(), vhost, ops)?;
-        self.check_room(&publishes)?;
+        let mut plans = self.plan_all(turn, (asker, vhost), ops)?;
+        self.check_finish((asker, vhost), &plans.finishing)?;
+        self.check_room(&plans)?;
 
-        let mut ends = self.take_all(asker, &settles);
-        let group = self.end_all(turn, &mut ends);
+        let mut ends = self.take_all(asker, &plans.settles);
+        let group = self.end_all(turn, (&mut ends, &plans.finishing));
+        let publishes = std::mem::take(&mut plans.publishes);
         let logged = publishes.planned.iter().filter(|planned| planned.is_logged).count();
-        let mut left = group.len() + logged;
+        let stored = usize::from(plans.storing.is_some() && !plans.is_kept_back);
+        let mut left = group.len() + logged + stored + plans.jobs.len();
         let gate_moves = left > 0;
         for (kind, payload) in &group {
             left -= 1;
@@ -71,8 +88,19 @@ impl Engine {
                 if planned.plan.due.is_some() { extra_keys(&planned.publish) } else { &[] };
             self.store(turn, &head, (targets, keys), left > 0);
         }
+        for (queue, job) in &plans.jobs {
+            left -= 1;
+            self.store_job(turn, (vhost, *queue), (job, left > 0));
+        }
+        if let Some(storing) = plans.storing.as_ref().filter(|_| !plans.is_kept_back) {
+            self.write_result(turn, asker, (storing, false));
+        }
         let gate = if gate_moves { turn.log.next_lsn() } else { Lsn::ZERO };
-        self.answer_commit(turn, (asker, vhost), publishes, gate);
+        let reply = match plans.storing {
+            None => Reply::Done,
+            Some(_) => Reply::Stored { is_stored: !plans.is_kept_back },
+        };
+        self.answer_commit(turn, (asker, vhost), publishes, (gate, reply));
         if self.sessions.channel(asker.session, asker.channel).is_some_and(|it| it.credit_all > 0) {
             self.unpark_channel(asker.session, asker.channel);
         }
@@ -84,7 +112,7 @@ impl Engine {
         turn: &mut Turn<'_, L>,
         (asker, vhost): (Asker, VhostId),
         publishes: Publishes,
-        gate: Lsn,
+        (gate, reply): (Lsn, Reply),
     ) {
         for planned in publishes.planned {
             if planned.publish.options.is_mandatory && !planned.plan.is_routed {
@@ -95,7 +123,7 @@ impl Engine {
             publish.options.wants_confirm = false;
             self.publish_reply(turn, (asker, vhost), publish, gate);
         }
-        turn.reply(asker, gate, Reply::Done);
+        turn.reply(asker, gate, reply);
     }
 
     fn check_size(&self, ops: &[Op]) -> Result<(), Refusal> {
@@ -139,18 +167,30 @@ impl Engine {
         self.check_bytes(bytes)
     }
 
-    fn plan_all(
+    fn plan_all<L: Log>(
         &mut self,
-        now: u64,
-        vhost: VhostId,
+        turn: &mut Turn<'_, L>,
+        (asker, vhost): (Asker, VhostId),
         ops: Vec<Op>,
-    ) -> Result<(Publishes, Vec<(Which, End)>), Refusal> {
-        let mut all = Publishes::default();
-        let mut settles = Vec::new();
+    ) -> Result<Plans, Refusal> {
+        let now = turn.now();
+        let mut plans = Plans::default();
         let mut targets = Vec::new();
+        self.plan_result(now, vhost, &ops, &mut plans)?;
+        let all = &mut plans.publishes;
         for op in ops {
             let settle = settled(&op);
             match op {
+                // They belong to the result that was first.
+                Op::Publish(_) | Op::Enqueue(_) if plans.is_kept_back => {}
+                Op::Enqueue(job) => {
+                    let queue = self.make_job_queue(turn, asker, &job.queue)?;
+                    self.check_body(&job.body)?;
+                    // One with the same key is there already.
+                    if self.holder(queue, &job, now).is_none() {
+                        plans.jobs.push((queue, *job));
+                    }
+                }
                 Op::Publish(publish) if reply_to::is_address(&publish) => all.replies.push(publish),
                 Op::Publish(publish) => {
                     let plan = self.plan(now, vhost, &publish, &mut targets)?;
@@ -161,15 +201,61 @@ impl Engine {
                     let targets = start..all.targets.len();
                     all.planned.push(Planned { publish, plan, targets, is_logged });
                 }
-                Op::Ack { .. } | Op::Release { .. } => settles.extend(settle),
+                Op::Ack { .. } | Op::Release { .. } => plans.settles.extend(settle),
+                Op::Finish(job) => plans.finishing.jobs.push(job),
+                Op::Store(_) => {}
             }
         }
-        Ok((all, settles))
+        if let Some(storing) = &mut plans.storing {
+            storing.job = plans.finishing.jobs.first().copied();
+        }
+        Ok(plans)
+    }
+
+    /// Finds out what becomes of the result among the steps, which decides about the others.
+    fn plan_result(
+        &self,
+        now: u64,
+        vhost: VhostId,
+        ops: &[Op],
+        plans: &mut Plans,
+    ) -> Result<(), Refusal> {
+        let results = ops.iter().filter_map(|op| match op {
+            Op::Store(result) => Some(&**result),
+            Op::Publish(_)
+            | Op::Ack { .. }
+            | Op::Release { .. }
+            | Op::Finish(_)
+            | Op::Enqueue(_) => None,
+        });
+        for result in results {
+            if plans.storing.is_some() {
+                return Err(Refusal::LimitReached {
+                    limit: "results of one commit (1)".to_owned(),
+                });
+            }
+            self.check_result(result)?;
+            plans.is_kept_back = self.is_kept_back(now, vhost, result);
+            plans.storing = Some(Storing { vhost, job: None, result: result.clone() });
+        }
+        Ok(())
     }
 
     /// Every target takes all that is meant for it.
-    fn check_room(&self, publishes: &Publishes) -> Result<(), Refusal> {
+    fn check_room(&self, plans: &Plans) -> Result<(), Refusal> {
+        let publishes = &plans.publishes;
         let mut wanted: Map<QueueId, (u64, u64)> = Map::default();
+        for (queue, job) in &plans.jobs {
+            let (messages, sum) = wanted.entry(*queue).or_default();
+            *messages += 1;
+            *sum += job.body.len() as u64;
+            let (messages, sum) = (*messages, *sum);
+            if self.state.queues.get(queue).is_some_and(|queue| {
+                queue.spec.options.overflow != Overflow::DropHead && queue.is_over(messages, sum)
+            }) {
+                return Err(self.full(*queue));
+            }
+        }
         let mut volatile = self.state.holdings.volatile_bytes;
         for planned in &publishes.planned {
             if let Some(queue) = planned.plan.refused.first() {
@@ -219,7 +305,11 @@ impl Engine {
     }
 
     /// Ends the deliveries and returns what is to be written about them.
-    fn end_all<L: Log>(&mut self, turn: &Turn<'_, L>, ends: &mut Ends) -> Vec<(u8, Vec<u8>)> {
+    fn end_all<L: Log>(
+        &mut self,
+        turn: &Turn<'_, L>,
+        (ends, finishing): (&mut Ends, &Finishing),
+    ) -> Vec<(u8, Vec<u8>)> {
         let mut returns = Vec::new();
         // What dies here must be known to the log as dead: it is in the client's commit.
         let others = std::mem::take(&mut self.graves);
@@ -227,6 +317,9 @@ impl Engine {
             for slot in slots.drain(..) {
                 self.end_delivery(turn, &slot, *end, &mut returns);
             }
+        }
+        for job in &finishing.jobs {
+            self.finish_job(turn, *job);
         }
         let dead = std::mem::replace(&mut self.graves, others);
         let mut group = Vec::new();
@@ -272,6 +365,9 @@ fn put_group(group: &mut Vec<(u8, Vec<u8>)>, kind: u8, prefix: &[u8], runs: &mut
 fn op_bytes(op: &Op) -> u64 {
     match op {
         Op::Publish(publish) => (publish.body.len() + publish.properties.len()) as u64,
+        Op::Enqueue(job) => (job.body.len() + job.properties.len()) as u64,
+        Op::Store(result) => (result.value.len() + result.notes.len()) as u64,
+        Op::Finish(_) => RUN_BYTES_MAX,
         Op::Ack { .. } | Op::Release { .. } => 0,
     }
 }
@@ -279,7 +375,7 @@ fn op_bytes(op: &Op) -> u64 {
 /// What a step settles, and how.
 const fn settled(op: &Op) -> Option<(Which, End)> {
     match op {
-        Op::Publish(_) => None,
+        Op::Publish(_) | Op::Enqueue(_) | Op::Store(_) | Op::Finish(_) => None,
         Op::Ack { tag, is_multiple } => {
             Some((Which { tag: *tag, is_multiple: *is_multiple }, End::Ack))
         }

@@ -13,6 +13,7 @@ use crate::Engine;
 use crate::channel::Turn;
 use crate::effects::Read;
 use crate::fifo::{Entry, Stored};
+use crate::loose;
 use crate::map::Map;
 use crate::perform::Address;
 use crate::record::{self, Head, Run};
@@ -206,7 +207,8 @@ impl Engine {
         reason: Reason,
         head: &Head<'_>,
     ) {
-        let letter = self.write_letter(turn.now(), queue, reason, head);
+        let seq = run.map(|run| run.first);
+        let letter = self.write_letter(turn.now(), (queue, seq), reason, head);
         if let Some((letter, exchange)) = letter {
             let mut targets = Vec::new();
             let message = MessageRef {
@@ -237,11 +239,12 @@ impl Engine {
     fn write_letter(
         &self,
         now: u64,
-        queue: QueueId,
+        (queue, seq): (QueueId, Option<u64>),
         reason: Reason,
         head: &Head<'_>,
     ) -> Option<(Letter, Bytes)> {
         let queue = self.state.queues.get(&queue)?;
+        let job = seq.and_then(loose::position).and_then(|lsn| queue.loose()?.get(lsn));
         let options = &queue.spec.options;
         let exchange = options.dead_letter_exchange.clone()?;
         self.state.vhost(head.vhost)?.router.exchange(&exchange)?;
@@ -250,6 +253,7 @@ impl Engine {
             reason,
             seconds: now / 1000,
             new_key: options.dead_letter_routing_key.as_ref(),
+            attempts: job.and_then(|job| job.past.as_ref()).map_or(&[], |past| past.all()),
         };
         Some((Letter::write(&death, &head.message), exchange))
     }

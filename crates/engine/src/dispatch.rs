@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use model::{ConsumerId, Log, Lsn, Overflow, QueueId, Ticket};
 
-use crate::channel::{Asker, Channel, ConsumerKey, NO_CONSUMER, Sessions, Slot, Turn};
+use crate::channel::{Channel, ConsumerKey, NO_CONSUMER, Slot, Turn};
 use crate::dead_letter::{Graves, Reason};
-use crate::effects::{Effects, Handout, Output, Place, Push};
+use crate::effects::{Handout, Output, Place, Push};
 use crate::fifo::{Entry, Stored};
 use crate::loose;
 use crate::perform::{Holdings, State};
 use crate::queue::{Head, Queue};
 use crate::record::{self, Run};
-use crate::work::{Leases, claim_parcel, take_waiting};
+use crate::work::Giving;
 use crate::{Engine, Scratch};
 
 /// What a delivery weighs besides its stored message: frames and bookkeeping.
@@ -88,6 +88,7 @@ impl Engine {
             }
             self.bury(turn, &mut budget);
         }
+        self.tell_changes(turn);
     }
 
     /// Hands out what can be handed out, then removes what expired or is too much.
@@ -108,8 +109,14 @@ impl Engine {
             Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
         if queue.ready > 0 && queue.consumers.is_some() && !is_paused {
             let max = u64::from(self.limits.undelivered_bytes_max);
-            let (sessions, leases) = (&mut self.sessions, &mut self.leases);
-            let mut dispatch = Dispatch { now: turn.now(), sessions, leases, out: turn.out, max };
+            let giving = Giving {
+                now: turn.now(),
+                sessions: &mut self.sessions,
+                leases: &mut self.leases,
+                takers: &mut self.takers,
+                out: turn.out,
+            };
+            let mut dispatch = Dispatch { giving, max };
             dispatch.run(queue, holdings, &mut loss);
         }
         if queue.ready > 0 {
@@ -182,10 +189,7 @@ impl Engine {
 
 /// What handing out from one queue works with.
 struct Dispatch<'a> {
-    now: u64,
-    sessions: &'a mut Sessions,
-    leases: &'a mut Leases,
-    out: &'a mut Effects,
+    giving: Giving<'a>,
     /// Undelivered bytes above which a session pauses.
     max: u64,
 }
@@ -194,11 +198,11 @@ impl Dispatch<'_> {
     fn run(&mut self, queue: &mut Queue, holdings: &mut Holdings, loss: &mut Loss<'_>) {
         let Some(mut consumers) = queue.consumers.take() else { return };
         while queue.ready > 0
-            && let Some(key) = consumers.next(self.sessions)
+            && let Some(key) = consumers.next(self.giving.sessions)
             && let Some(head) = loss.pop_alive(queue, holdings)
         {
             let parcel = Parcel::new(queue, head);
-            if self.deliver(key, &parcel) {
+            if self.deliver(key, (queue, &parcel)) {
                 loss.note(queue, parcel.place);
             } else {
                 queue.unsettled += 1;
@@ -209,39 +213,23 @@ impl Dispatch<'_> {
     }
 
     /// Hands one message to a consumer that has credit. Returns whether that settles it.
-    fn deliver(&mut self, key: ConsumerKey, parcel: &Parcel) -> bool {
-        let Some(consumer) = self.sessions.consumer_mut(key) else { return false };
+    fn deliver(&mut self, key: ConsumerKey, (queue, parcel): (&Queue, &Parcel)) -> bool {
+        let Some(consumer) = self.giving.sessions.consumer_mut(key) else { return false };
         let (id, no_ack, number) = (consumer.id, consumer.no_ack, consumer.channel);
         let session = consumer.session;
         if consumer.is_claim {
-            self.serve_claim((session, number), parcel);
+            self.giving.give_to_waiting((session, number), (queue, parcel));
             return false;
         }
         consumer.unsettled += u32::from(!no_ack);
-        let Some(owner) = self.sessions.get_mut(session) else { return false };
+        let Some(owner) = self.giving.sessions.get_mut(session) else { return false };
         let Some(channel) = owner.channels.get_mut(number) else { return false };
         let handout = hand_to(channel, number, (key, no_ack), parcel);
         owner.flight.hand(handout.bytes, no_ack.then(|| parcel.entry.clone()));
         owner.is_paused |= owner.flight.bytes() >= self.max;
         let push = Push::Deliver { consumer: id, delivery: handout };
-        self.out.outputs.push(Output { session, gate: parcel.gate(), push });
+        self.giving.out.outputs.push(Output { session, gate: parcel.gate(), push });
         no_ack
-    }
-}
-
-impl Dispatch<'_> {
-    /// Hands a job to the oldest claim of a channel that waits.
-    fn serve_claim(&mut self, (session, number): (model::SessionId, u16), parcel: &Parcel) {
-        let Some(owner) = self.sessions.get_mut(session) else { return };
-        let Some(channel) = owner.channels.get_mut(number) else { return };
-        let Some(ticket) = take_waiting(channel) else { return };
-        let asker = Asker { session, channel: number, ticket };
-        let (push, until) = claim_parcel(channel, asker, parcel, (self.now, false));
-        if let Push::Got { delivery, .. } = &push {
-            owner.flight.hand(delivery.bytes, None);
-        }
-        self.out.outputs.push(Output { session, gate: parcel.gate(), push });
-        self.leases.arm(self.sessions, (session, number), until);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{ConsumerId, JobFacts, Lsn, Reply, SessionId, Ticket};
+use model::{ConsumerId, JobFacts, Lsn, Reply, ResultFacts, SessionId, TakenFacts, Ticket};
 
 /// Who opened a session. Volatile. The default is the server itself, for its own questions and
 /// for tests; doors name every field.
@@ -117,6 +117,37 @@ pub enum Push {
         place: Place,
         /// What it weighs against its session.
         bytes: u32,
+    },
+    /// A job for a worker.
+    Taken {
+        /// Of the request.
+        ticket: Ticket,
+        /// The delivery.
+        delivery: Handout,
+        /// What is known about it.
+        facts: Box<TakenFacts>,
+    },
+    /// A result that was asked for.
+    Result {
+        /// Of the request.
+        ticket: Ticket,
+        /// On which channel it was asked.
+        channel: u16,
+        /// What is known about it.
+        facts: Box<ResultFacts>,
+        /// Where its record is; [`crate::result`] reads what is there.
+        place: Place,
+        /// What it weighs against its session.
+        bytes: u32,
+    },
+    /// A result that is gone.
+    ResultGone {
+        /// Of the request.
+        ticket: Ticket,
+        /// Its key.
+        key: Bytes,
+        /// Where its end stands among all changes.
+        revision: Lsn,
     },
     /// The server ended a consumer.
     Cancelled {

@@ -33,6 +33,7 @@ mod publish;
 mod queue;
 mod record;
 mod reply_to;
+mod result;
 mod routing;
 mod settle;
 mod snapshot;
@@ -51,7 +52,7 @@ pub use counters::Counters;
 pub use effects::{
     Actor, Damage, Effects, Handout, Login, Output, Place, Push, Read, Resume, SessionInfo, Usage,
 };
-use model::{Envelope, Limits, Log, Lsn, MessageRef, Millis, QueueId, SessionId, Stamp};
+use model::{Envelope, Limits, Log, Lsn, MessageRef, Millis, QueueId, ResultRef, SessionId, Stamp};
 pub use snapshot::{Cursor as SnapshotCursor, STATE_VERSION, Snapshot};
 
 use crate::channel::{ConsumerKey, Sessions, Slot, Turn};
@@ -63,7 +64,7 @@ use crate::record::Run;
 use crate::ties::Bonds;
 use crate::timer::Timers;
 use crate::user::Pending;
-use crate::work::{Counting, Leases};
+use crate::work::{Counting, Leases, Takers};
 
 /// The state machine. One value holds everything of a node.
 #[derive(Debug)]
@@ -87,6 +88,8 @@ pub struct Engine {
     done: Counting,
     /// What holds jobs together.
     bonds: Bonds,
+    /// Who has which job under a worker's lease.
+    takers: Takers,
     scratch: Scratch,
 }
 
@@ -121,6 +124,7 @@ impl Engine {
             leases: Leases::default(),
             done: Counting::default(),
             bonds: Bonds::default(),
+            takers: Takers::default(),
             scratch: Scratch::default(),
         }
     }
@@ -199,6 +203,7 @@ impl Engine {
         let turn = &mut Turn { at, log, out };
         self.ring(turn);
         self.end_leases(turn);
+        self.expire_results(turn);
         self.read_due(turn);
         self.write_done(turn);
         self.settle_down(turn);
@@ -214,6 +219,7 @@ impl Engine {
             now_if_waiting,
             self.leases.next(),
             self.done.due(),
+            self.next_result_expiry(),
         ];
         times.into_iter().flatten().min().map(Millis)
     }
@@ -262,6 +268,8 @@ impl Engine {
         }
         let loose = self.state.queues.values().filter_map(|queue| queue.loose());
         out.extend(loose.flat_map(|loose| loose.positions(&range)));
+        let results = self.state.vhosts.iter().flatten().map(|vhost| &vhost.results);
+        out.extend(results.flat_map(|results| results.positions(&range)));
         let inside = |lsn: &Lsn| range.contains(lsn);
         let channels = self.sessions.iter().flat_map(|session| session.channels.values());
         let unsettled = channels.flat_map(|channel| channel.unsettled.iter());
@@ -286,6 +294,12 @@ impl Engine {
 #[must_use]
 pub fn message(payload: &[u8]) -> Option<MessageRef<'_>> {
     record::Head::read(payload).map(|head| head.message)
+}
+
+/// Reads a stored result: the payload of its record.
+#[must_use]
+pub fn result(payload: &[u8]) -> Option<ResultRef<'_>> {
+    result::result_of(payload)
 }
 
 /// When a stored message was published.

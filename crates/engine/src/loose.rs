@@ -13,6 +13,7 @@ use model::{JobState, Lsn, QueueId, Ties};
 use crate::fifo::{Entry, put_varint, take_varint};
 use crate::record;
 use crate::ties::{Change, may_be_held};
+use crate::work::Past;
 
 /// Marks the number of an entry that stands outside the lines; below it is its log position.
 pub(crate) const LOOSE: u64 = 1 << 63;
@@ -36,6 +37,7 @@ pub(crate) struct Tally {
     pub releases: u32,
     pub buries: u32,
     pub kicks: u32,
+    pub failures: u32,
 }
 
 /// Why a job moves. The numbers are persisted.
@@ -52,6 +54,8 @@ pub(crate) enum Why {
     Kicked = 3,
     /// Its holder is gone.
     Lost = 4,
+    /// Its holder said that it failed; only as the end of a worker's attempt.
+    Failed = 5,
 }
 
 impl Why {
@@ -62,6 +66,7 @@ impl Why {
             2 => Self::Buried,
             3 => Self::Kicked,
             4 => Self::Lost,
+            5 => Self::Failed,
             _ => return None,
         })
     }
@@ -73,7 +78,7 @@ impl Why {
 /// |---|---|---|
 /// | 4 | u32 | `QueueId` |
 /// | 1 | u8 | level of the line it is taken from |
-/// | 1 | u8 | why (0 released, 1 timed out, 2 buried, 3 kicked, 4 lost) |
+/// | 1 | u8 | why (0 released, 1 timed out, 2 buried, 3 kicked, 4 lost, 5 failed) |
 /// | 1 | u8 | bit 0: it was claimed; bit 1: it is buried now |
 /// | 1-10 | varint | its number there; bit 63: outside the lines, at this log position |
 /// | 1-5 | varint | rank from now on |
@@ -143,6 +148,8 @@ pub(crate) struct Job {
     pub tally: Tally,
     /// What else holds it.
     pub ties: Option<Box<Ties>>,
+    /// What workers made of it.
+    pub past: Option<Box<Past>>,
     /// It waits for others, see `ties.rs`. Volatile.
     is_held: bool,
     /// Somebody has it, or it is on its way out. Volatile.
@@ -156,7 +163,7 @@ pub(crate) struct Job {
 impl Job {
     /// A job that stands nowhere yet.
     pub(crate) const fn new(entry: Entry, rank: u32, due: u64, delay_s: u32) -> Self {
-        let tally = Tally { timeouts: 0, releases: 0, buries: 0, kicks: 0 };
+        let tally = Tally { timeouts: 0, releases: 0, buries: 0, kicks: 0, failures: 0 };
         Self {
             entry,
             rank,
@@ -165,6 +172,7 @@ impl Job {
             burial: None,
             tally,
             ties: None,
+            past: None,
             is_held: false,
             is_out: false,
             is_waiting: false,
@@ -274,6 +282,11 @@ impl Loose {
 
     pub(crate) fn get(&self, lsn: Lsn) -> Option<&Job> {
         self.jobs.get(&lsn.0)
+    }
+
+    /// What workers made of a job, to be written on.
+    pub(crate) fn past_mut(&mut self, lsn: Lsn) -> Option<&mut Past> {
+        self.jobs.get_mut(&lsn.0).map(|job| &mut **job.past.get_or_insert_default())
     }
 
     /// All, by position.

@@ -19,6 +19,7 @@ use crate::map::Map;
 use crate::permission::Rights;
 use crate::queue::Queue;
 use crate::record::{self, Head, JobHead, Promote, Run};
+use crate::result::{GoneHead, ResultHead};
 use crate::routing::{Cascade, Removed};
 use crate::ties::Keep;
 use crate::usage::Grains;
@@ -267,7 +268,13 @@ impl State {
 
     /// A job goes to stand outside the lines, or moves there; `held` is its entry when somebody has
     /// it, for then it is in no line.
-    pub(crate) fn shift(&mut self, shift: &Shift, held: Option<Entry>, changed: Lsn) -> Option<()> {
+    /// Returns its position.
+    pub(crate) fn shift(
+        &mut self,
+        shift: &Shift,
+        held: Option<Entry>,
+        changed: Lsn,
+    ) -> Option<Lsn> {
         let queue = self.queues.get_mut(&shift.queue)?;
         let rank = queue.rank(shift.level);
         let mut job = if let Some(lsn) = loose::position(shift.seq) {
@@ -286,13 +293,15 @@ impl State {
             Why::TimedOut => Some(&mut tally.timeouts),
             Why::Buried => Some(&mut tally.buries),
             Why::Kicked => Some(&mut tally.kicks),
+            Why::Failed => Some(&mut tally.failures),
             Why::Lost => None,
         };
         if let Some(count) = count {
             *count = count.saturating_add(1);
         }
+        let lsn = job.entry.stored.lsn();
         queue.put_loose(job);
-        Some(())
+        lsn
     }
 
     fn take_run(
@@ -425,6 +434,7 @@ impl State {
         let queues = queues.map(|(queue, _)| *queue).collect();
         let place = self.vhosts.get_mut(usize::from(id.0));
         if let Some(vhost) = place.and_then(Option::take) {
+            self.release_results(&vhost.results);
             self.vhost_ids.remove(&vhost.name);
             self.rights.forget_vhost(id);
         }
@@ -441,7 +451,10 @@ impl State {
             | record::PROMOTE
             | record::SHIFT
             | record::WORK_DONE
-            | record::KEY_KEPT => self.replay_message(lsn, kind, payload),
+            | record::KEY_KEPT
+            | record::ATTEMPT_ENDED
+            | record::RESULT
+            | record::RESULT_GONE => self.replay_message(lsn, kind, payload),
             record::QUEUE_DECLARED
             | record::QUEUE_DELETED
             | record::EXCHANGE_DECLARED
@@ -471,6 +484,15 @@ impl State {
                 if let Some(queue) = self.queues.get_mut(&keep.queue) {
                     queue.keys.get_or_insert_default().keep(&keep);
                 }
+            }
+            record::ATTEMPT_ENDED => self.replay_attempt(lsn, payload)?,
+            record::RESULT => {
+                let (head, kept) = ResultHead::read(lsn, payload)?;
+                self.keep_result(head.vhost, head.key, kept);
+            }
+            record::RESULT_GONE => {
+                let gone = GoneHead::read(payload)?;
+                self.drop_result(gone.vhost, &gone.key, lsn);
             }
             record::WORK_DONE => self.done.note(&Done::read(payload)?),
             record::RETURN => self.give_back(&record::read_runs(payload)?),

@@ -13,6 +13,9 @@
 //! | 6 | shift | see [`crate::loose::Shift`] |
 //! | 7 | work done | see [`crate::work::Done`] |
 //! | 8 | key kept | see [`crate::ties::Keep`] |
+//! | 9 | attempt ended | see [`crate::work::Past`] |
+//! | 10 | result | see [`crate::result::ResultHead`] |
+//! | 11 | result gone | see [`crate::result::GoneHead`] |
 //! | 16 | queue declared | `QueueId` u32, `VhostId` u16, name, spec ([`put_queue_spec`]) |
 //! | 17 | queue deleted | `QueueId` u32 |
 //! | 18 | exchange declared | `VhostId` u16, name, spec ([`put_exchange_spec`]) |
@@ -51,6 +54,9 @@ pub(crate) const PROMOTE: u8 = 5;
 pub(crate) const SHIFT: u8 = 6;
 pub(crate) const WORK_DONE: u8 = 7;
 pub(crate) const KEY_KEPT: u8 = 8;
+pub(crate) const ATTEMPT_ENDED: u8 = 9;
+pub(crate) const RESULT: u8 = 10;
+pub(crate) const RESULT_GONE: u8 = 11;
 pub(crate) const QUEUE_DECLARED: u8 = 16;
 pub(crate) const QUEUE_DELETED: u8 = 17;
 pub(crate) const EXCHANGE_DECLARED: u8 = 18;

@@ -199,6 +199,7 @@ impl Engine {
         for key in std::mem::take(&mut channel.consumers) {
             self.end_consumer(turn, key);
         }
+        self.forget_waiters((session, number));
         let mut slots = Vec::with_capacity(channel.unsettled.len());
         channel.take_deliveries(Which { tag: 0, is_multiple: true }, &mut slots);
         if let Some(claims) = channel.claims.take() {

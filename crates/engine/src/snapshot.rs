@@ -13,6 +13,7 @@
 //! | delayed | count, each: due, LSN, body, head |
 //! | condemned | count, each: `QueueId` u32, level u8, seq, reason u8, entry |
 //! | work done | see [`crate::work::Done`] (from version 3 on) |
+//! | results | per vhost: last revision, gap; count, each: key, LSN, record bytes, stored, expiry plus one (0 for never); count of remembered deletions, each: revision, key (from version 4 on) |
 //! | end | `END.` |
 //!
 //! Counts and numbers without a type are varints; `u16`/`u32` little endian; names are texts as in
@@ -35,7 +36,9 @@ use crate::record;
 use crate::ties::put_ties;
 
 const MAGIC: &[u8; 4] = b"PTGS";
-const VERSION: u16 = 3;
+const VERSION: u16 = 4;
+/// Without results and attempts; read, no longer written.
+const VERSION_WITHOUT_RESULTS: u16 = 3;
 /// Without jobs; read, no longer written.
 const VERSION_WITHOUT_JOBS: u16 = 2;
 /// Without permissions; read, no longer written.
@@ -226,6 +229,7 @@ impl Engine {
         put_routing(&mut writer.open, &self.state);
         put_held(&mut writer.open, &self.state);
         self.state.done.put(&mut writer.open);
+        put_results(&mut writer.open, &self.state);
         writer.open.extend_from_slice(END);
         writer.parts.push(Part::Own(writer.open));
         let delayed = self.state.delayed.sorted().into_iter().map(|(_, lsn, _)| lsn);
@@ -234,7 +238,10 @@ impl Engine {
         let all = Lsn::ZERO..Lsn(u64::MAX);
         let queues = self.state.queues.values().filter_map(|queue| queue.loose());
         let loose = queues.flat_map(|loose| loose.positions(&all));
-        Snapshot { parts: writer.parts, held: delayed.chain(condemned).chain(loose).collect() }
+        let results = self.state.vhosts.iter().flatten().map(|vhost| &vhost.results);
+        let results = results.flat_map(|results| results.positions(&all));
+        let held = delayed.chain(condemned).chain(loose).chain(results).collect();
+        Snapshot { parts: writer.parts, held }
     }
 
     /// [`Snapshot::hash`] of the durable state as it is now.
@@ -316,21 +323,24 @@ fn put_entries(out: &mut Vec<u8>, entries: &[(u64, Entry)]) {
     }
 }
 
-/// Entry; rank, due, delay; burial plus one (0 when not buried); timeouts, releases, buries, kicks;
-/// u8 1 when ties follow.
+/// Entry; rank, due, delay; burial plus one (0 when not buried); timeouts, releases, buries, kicks,
+/// failures (from version 4 on); u8, bit 0: ties follow, bit 1: then attempts follow.
 fn put_job(out: &mut Vec<u8>, job: &Job) {
     put_entry(out, &job.entry);
-    let Tally { timeouts, releases, buries, kicks } = job.tally;
+    let Tally { timeouts, releases, buries, kicks, failures } = job.tally;
     let burial = job.burial.map_or(0, |burial| burial + 1);
     for number in [u64::from(job.rank), job.due, u64::from(job.delay_s), burial] {
         put_varint(out, number);
     }
-    for number in [timeouts, releases, buries, kicks] {
+    for number in [timeouts, releases, buries, kicks, failures] {
         put_varint(out, u64::from(number));
     }
-    out.push(u8::from(job.ties.is_some()));
+    out.push(u8::from(job.ties.is_some()) | u8::from(job.past.is_some()) << 1);
     if let Some(ties) = &job.ties {
         put_ties(out, ties);
+    }
+    if let Some(past) = &job.past {
+        past.put(out);
     }
 }
 
@@ -390,6 +400,27 @@ fn put_routing(out: &mut Vec<u8>, state: &State) {
         put_varint(out, bindings.len() as u64);
         for binding in bindings {
             record::put_binding(out, binding);
+        }
+    }
+}
+
+fn put_results(out: &mut Vec<u8>, state: &State) {
+    for vhost in state.vhosts.iter().flatten() {
+        let results = &vhost.results;
+        put_varint(out, results.last.0);
+        put_varint(out, results.gap().0);
+        put_varint(out, results.len() as u64);
+        for (key, kept) in results.all() {
+            record::put_text(out, key);
+            for number in [kept.lsn.0, u64::from(kept.bytes), kept.at, kept.expires.wrapping_add(1)]
+            {
+                put_varint(out, number);
+            }
+        }
+        put_varint(out, results.all_gone().len() as u64);
+        for (revision, key) in results.all_gone() {
+            put_varint(out, revision.0);
+            record::put_text(out, key);
         }
     }
 }

@@ -16,6 +16,8 @@ mod rights;
 mod road;
 mod tied_jobs;
 mod timing;
+mod worker_check;
+mod workers;
 
 use std::collections::BTreeMap;
 
@@ -24,8 +26,8 @@ use model::properties::{Builder, Properties, Property};
 use model::{
     Admin, Binding, Cell, Consume, ConsumerId, DeclareExchange, DeclareQueue, DestinationKind,
     Envelope, ExchangeKind, ExchangeSpec, JobId, Limits, Listing, Log, Lsn, Millis, Op, Permission,
-    Publish, PublishOptions, QueueOptions, QueueSpec, Record, Refusal, Reply, Request, SessionId,
-    Stamp, Ticket, TopicPermission,
+    Publish, PublishOptions, QueueOptions, QueueSpec, Record, Refusal, Reply, Request, ResultFacts,
+    SessionId, Stamp, TakenFacts, Ticket, TopicPermission,
 };
 
 use crate::authorize::Sight;
@@ -102,6 +104,10 @@ struct World {
     nonce: u64,
     outputs: Vec<Output>,
     deliveries: Vec<Seen>,
+    /// Handed to workers.
+    taken: Vec<(TakenFacts, Seen)>,
+    /// Results with their values.
+    shown: Vec<(ResultFacts, String)>,
     /// Answer the engine's reads at once.
     serves_reads: bool,
     reads: Vec<crate::Read>,
@@ -124,6 +130,8 @@ impl World {
             nonce: 7,
             outputs: Vec::new(),
             deliveries: Vec::new(),
+            taken: Vec::new(),
+            shown: Vec::new(),
             serves_reads: true,
             reads: Vec::new(),
         };
@@ -193,7 +201,18 @@ impl World {
                 let seen = self.see(session, gate, u32::MAX, &delivery);
                 self.deliveries.push(seen);
             }
+            Push::Taken { delivery, facts, .. } => {
+                let seen = self.see(session, gate, u32::MAX, &delivery);
+                self.taken.push((*facts, seen));
+            }
+            Push::Result { facts, place: Place::Log(lsn), .. } => {
+                let payload = self.tape.payload(lsn);
+                let value = crate::result(&payload).unwrap().value;
+                self.shown.push((*facts, String::from_utf8_lossy(value).into_owned()));
+            }
             Push::Reply { .. }
+            | Push::Result { .. }
+            | Push::ResultGone { .. }
             | Push::Published { .. }
             | Push::Job { .. }
             | Push::Cancelled { .. }
@@ -400,6 +419,7 @@ impl World {
         engine.recovered(at);
         self.engine = engine;
         self.deliveries.clear();
+        self.taken.clear();
         self.reads.clear();
         self.enter(ALICE);
         self.enter(BOB);

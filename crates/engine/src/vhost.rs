@@ -11,6 +11,7 @@ use crate::channel::{Asker, Turn};
 use crate::effects::{Output, Push};
 use crate::permission::Row;
 use crate::record;
+use crate::result::Results;
 use crate::routing::Router;
 
 /// One virtual host.
@@ -21,13 +22,15 @@ pub(crate) struct Vhost {
     pub router: Router,
     /// End of the last record about its exchanges and bindings. Volatile.
     pub changed: Lsn,
+    pub results: Results,
     /// The last declared queue spec: most queues of an application are declared alike.
     last_spec: Option<Arc<QueueSpec>>,
 }
 
 impl Vhost {
     pub(crate) fn new(name: Bytes) -> Self {
-        Self { name, router: Router::new(), changed: Lsn::ZERO, last_spec: None }
+        let (router, results) = (Router::new(), Results::default());
+        Self { name, router, changed: Lsn::ZERO, results, last_spec: None }
     }
 
     /// One copy of equal neighbours.

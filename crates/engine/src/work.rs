@@ -1,36 +1,47 @@
 //! Jobs: which queues a session puts them into and claims them from, and the claims that wait. What
 //! is done with one job is `work/job.rs`, leases `work/lease.rs`, figures `work/facts.rs`, the
-//! counters that survive a restart `work/done.rs`.
+//! counters that survive a restart `work/done.rs`. Handing one over is `work/give.rs`; workers
+//! without a connection are `work/take.rs`, and how their jobs end `work/attempt.rs` and
+//! `work/finish.rs`.
 //!
 //! Watching a queue is to be its consumer; a claim is the credit for one delivery. So a waiting
 //! claim stands in the same ring as every other consumer of the queue.
 
+mod attempt;
 mod done;
 mod facts;
+mod finish;
+mod give;
 mod job;
 mod lease;
+mod take;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use model::{
     ConsumerId, Enqueue, JobId, Log, Lsn, MessageRef, Overflow, QueueId, QueueKind, QueueOptions,
-    QueueSpec, Refusal, Reply, SessionId, Ticket, Verb, VhostId, Work, WorkCount,
+    QueueSpec, Refusal, Reply, SessionId, Verb, VhostId, Work, WorkCount,
 };
 
+pub(crate) use attempt::Past;
 pub(crate) use done::{Counting, Done};
+pub(crate) use finish::Finishing;
+pub(crate) use give::Giving;
 pub(crate) use lease::Leases;
+pub(crate) use take::Takers;
 
 use crate::Engine;
-use crate::channel::{Asker, Channel, Consumer, ConsumerKey, NO_CONSUMER, Slot, Turn};
+use crate::channel::{Asker, Channel, Consumer, ConsumerKey, Turn};
 use crate::dispatch::{Loss, Parcel};
-use crate::effects::{Output, Push};
 use crate::fifo::NEVER;
 use crate::map::Map;
 use crate::perform::State;
 use crate::queue::Head;
 use crate::record::{self, JobHead};
 use crate::ties::put_ties;
+
+use give::{Given, Wish};
 
 /// The queue that stays although nobody needs it: clients expect it to be there.
 /// Source: beanstalkd protocol 1.13, "the default tube".
@@ -50,11 +61,13 @@ pub(crate) struct Claims {
     /// Tags of what it has claimed, by job.
     held: Map<u64, u64>,
     /// Claims that nothing was ready for, oldest first.
-    waiting: VecDeque<Ticket>,
+    waiting: VecDeque<Wish>,
     /// When its earliest lease needs a look, ms since 1970; [`NEVER`] when none does.
     timer: u64,
     has_put: bool,
     has_claimed: bool,
+    /// A door works on it for somebody who is not there all the time.
+    is_worker: bool,
 }
 
 impl Default for Claims {
@@ -66,6 +79,7 @@ impl Default for Claims {
             timer: NEVER,
             has_put: false,
             has_claimed: false,
+            is_worker: false,
         }
     }
 }
@@ -119,7 +133,7 @@ impl Engine {
     }
 
     /// As [`Engine::job_queue`]; the queue is made when it is missing.
-    fn make_job_queue<L: Log>(
+    pub(crate) fn make_job_queue<L: Log>(
         &mut self,
         turn: &mut Turn<'_, L>,
         asker: Asker,
@@ -268,20 +282,15 @@ impl Engine {
         job: &Enqueue,
     ) -> Result<(), Refusal> {
         self.done.count(turn.now(), WorkCount::Enqueue);
-        let max = self.limits.message_bytes_max;
-        if job.body.len() > max as usize {
-            return Err(Refusal::LimitReached { limit: format!("bytes of one message ({max})") });
-        }
+        self.check_body(&job.body)?;
         let id = self.make_job_queue(turn, asker, &job.queue)?;
         self.claims(turn, asker)?.has_put = true;
-        let Some(queue) = self.state.queues.get(&id) else { return Err(Refusal::NotOpen) };
-        if let Some(key) = job.ties.as_ref().and_then(|ties| ties.idempotency.as_ref())
-            && let Some(first) = queue.keys.as_ref().and_then(|keys| keys.holder(key, turn.now()))
-        {
+        if let Some(first) = self.holder(id, job, turn.now()) {
             let gate = turn.log.next_lsn();
             turn.reply(asker, gate, Reply::Enqueued { job: first });
             return Ok(());
         }
+        let Some(queue) = self.state.queues.get(&id) else { return Err(Refusal::NotOpen) };
         let is_full = queue.spec.options.overflow != Overflow::DropHead
             && queue.is_over(1, job.body.len() as u64);
         if is_full {
@@ -290,16 +299,42 @@ impl Engine {
             return Ok(());
         }
         let vhost = queue.vhost;
+        let lsn = turn.log.next_lsn();
+        self.store_job(turn, (vhost, id), (job, false));
+        let gate = turn.log.next_lsn();
+        turn.reply(asker, gate, Reply::Enqueued { job: JobId::from(lsn) });
+        Ok(())
+    }
+
+    /// # Errors
+    /// When a body is too large.
+    pub(crate) fn check_body(&self, body: &[u8]) -> Result<(), Refusal> {
+        let max = self.limits.message_bytes_max;
+        if body.len() > max as usize {
+            return Err(Refusal::LimitReached { limit: format!("bytes of one message ({max})") });
+        }
+        Ok(())
+    }
+
+    /// The job of a queue that has the idempotency key of a new one.
+    pub(crate) fn holder(&self, id: QueueId, job: &Enqueue, now: u64) -> Option<JobId> {
+        let key = job.ties.as_ref()?.idempotency.as_ref()?;
+        self.state.queues.get(&id)?.keys.as_ref()?.holder(key, now)
+    }
+
+    /// Writes a job that its queue takes.
+    pub(crate) fn store_job<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        (vhost, id): (VhostId, QueueId),
+        (job, has_more): (&Enqueue, bool),
+    ) {
         let mut ties = Vec::new();
         if let Some(job_ties) = &job.ties {
             put_ties(&mut ties, job_ties);
         }
         let head = record::Head { ties: &ties, ..job_head(vhost, turn.now(), job) };
-        let lsn = turn.log.next_lsn();
-        self.store(turn, &head, (&[id], &[]), false);
-        let gate = turn.log.next_lsn();
-        turn.reply(asker, gate, Reply::Enqueued { job: JobId::from(lsn) });
-        Ok(())
+        self.store(turn, &head, (&[id], &[]), has_more);
     }
 
     /// `Request::Claim`.
@@ -313,18 +348,22 @@ impl Engine {
         self.done.count(turn.now(), count);
         let claims = self.claims(turn, asker)?;
         claims.has_claimed = true;
+        let wish = Wish { ticket: asker.ticket, lease_s: None };
+        let mut may_wait = true;
         if claims.waiting.is_empty() {
-            while let Some(queue) = self.best_watched(asker, turn.now()) {
-                if self.claim_next(turn, asker, queue).is_some() {
-                    return Ok(());
+            while may_wait && let Some(queue) = self.best_watched(asker, turn.now()) {
+                match self.claim_next(turn, asker, (queue, wish)) {
+                    Given::One => return Ok(()),
+                    Given::None => {}
+                    Given::Later => may_wait = false,
                 }
             }
-            if !self.has_ready(asker) && self.is_lease_ending(turn.now(), asker) {
+            if may_wait && !self.has_ready(asker) && self.is_lease_ending(turn.now(), asker) {
                 turn.reply(asker, Lsn::ZERO, Reply::LeaseEnding);
                 return Ok(());
             }
         }
-        self.claims(turn, asker)?.waiting.push_back(asker.ticket);
+        self.claims(turn, asker)?.waiting.push_back(wish);
         self.unpark_channel(asker.session, asker.channel);
         self.watch_leases(asker);
         Ok(())
@@ -360,16 +399,15 @@ impl Engine {
         })
     }
 
-    /// Hands the next job of a queue to the asker. `None` when nothing that is ready has not
-    /// expired.
+    /// Hands the next job of a queue to the asker.
     fn claim_next<L: Log>(
         &mut self,
         turn: &mut Turn<'_, L>,
         asker: Asker,
-        id: QueueId,
-    ) -> Option<()> {
+        (id, wish): (QueueId, Wish),
+    ) -> Given {
         let State { queues, holdings, .. } = &mut self.state;
-        let queue = queues.get_mut(&id)?;
+        let Some(queue) = queues.get_mut(&id) else { return Given::None };
         let mut loss =
             Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
         let head = loss.pop_alive(queue, holdings);
@@ -380,38 +418,31 @@ impl Engine {
         }
         let Some(head) = head else {
             // Expired ones that cannot leave now must not be asked for again.
-            return if has_lost { None } else { self.wait_for_graves(turn, asker) };
+            return if has_lost { Given::None } else { Given::Later };
         };
-        self.hand_over(turn, asker, (id, head, false))
-    }
-
-    /// The asker waits although something seems to be ready.
-    fn wait_for_graves<L: Log>(&mut self, turn: &Turn<'_, L>, asker: Asker) -> Option<()> {
-        self.claims(turn, asker).ok()?.waiting.push_back(asker.ticket);
-        self.unpark_channel(asker.session, asker.channel);
-        Some(())
+        let given = self.hand_over(turn, (asker, wish), (id, head, false));
+        given.map_or(Given::None, |()| Given::One)
     }
 
     /// Gives a job that was taken from its queue to the asker, under a lease.
     fn hand_over<L: Log>(
         &mut self,
         turn: &mut Turn<'_, L>,
-        asker: Asker,
+        (asker, wish): (Asker, Wish),
         (id, head, is_picked): (QueueId, Head, bool),
     ) -> Option<()> {
         let queue = self.state.queues.get_mut(&id)?;
         let parcel = Parcel::new(queue, head);
         queue.unsettled += 1;
-        let owner = self.sessions.get_mut(asker.session)?;
-        let channel = owner.channels.get_mut(asker.channel)?;
-        let (push, lease_until) = claim_parcel(channel, asker, &parcel, (turn.now(), is_picked));
-        if let Push::Got { delivery, .. } = &push {
-            owner.flight.hand(delivery.bytes, None);
-        }
-        let gate = parcel.gate();
-        turn.out.outputs.push(Output { session: asker.session, gate, push });
-        self.leases.arm(&mut self.sessions, (asker.session, asker.channel), lease_until);
-        self.timers.arm(self.state.queues.get_mut(&id)?);
+        let mut giving = Giving {
+            now: turn.now(),
+            sessions: &mut self.sessions,
+            leases: &mut self.leases,
+            takers: &mut self.takers,
+            out: turn.out,
+        };
+        giving.give((asker.session, asker.channel), wish, (queue, &parcel, is_picked))?;
+        self.timers.arm(queue);
         Some(())
     }
 
@@ -421,10 +452,16 @@ impl Engine {
         turn: &mut Turn<'_, L>,
         asker: Asker,
     ) -> Result<(), Refusal> {
-        let claims = self.claims(turn, asker)?;
-        if let Some(ticket) = claims.waiting.pop_front() {
-            turn.reply(Asker { ticket, ..asker }, Lsn::ZERO, Reply::Empty);
-        }
+        let Some(wish) = self.claims(turn, asker)?.waiting.pop_front() else {
+            self.withdraw_waiter(turn, asker);
+            return Ok(());
+        };
+        let reply = if wish.lease_s.is_some() {
+            Reply::Taken { count: 0, idle: self.why_idle(asker, turn.now()) }
+        } else {
+            Reply::Empty
+        };
+        turn.reply(Asker { ticket: wish.ticket, ..asker }, Lsn::ZERO, reply);
         Ok(())
     }
 
@@ -460,46 +497,15 @@ impl Channel {
     }
 }
 
-/// Keeps a job for its new holder; returns what to show, and when the lease ends.
-pub(crate) fn claim_parcel(
-    channel: &mut Channel,
-    asker: Asker,
-    parcel: &Parcel,
-    (now, is_picked): (u64, bool),
-) -> (Push, u64) {
-    let tag = channel.take_tag();
-    let mut slot = Slot::new(tag, NO_CONSUMER, parcel.place, parcel.entry.clone());
-    slot.is_picked = is_picked;
-    if slot.lease_s > 0 {
-        slot.lease_until = seconds_from(now, slot.lease_s);
-    }
-    let lease_until = slot.lease_until;
-    if let (Some(claims), Some(lsn)) = (&mut channel.claims, slot.stored.lsn()) {
-        claims.held.insert(lsn.0, tag);
-    }
-    channel.unsettled.push(slot);
-    let delivery = parcel.handout(asker.channel, tag);
-    (Push::Got { ticket: asker.ticket, delivery, ready: 0 }, lease_until)
-}
-
-/// The oldest claim of a channel that waits is about to be served.
-pub(crate) fn take_waiting(channel: &mut Channel) -> Option<Ticket> {
-    channel.claims.as_mut()?.waiting.pop_front()
-}
-
 /// The record head of a job.
 fn job_head(vhost: VhostId, now: u64, job: &Enqueue) -> record::Head<'_> {
     let Enqueue { rank, delay_s, lease_s, .. } = *job;
+    let properties = if job.properties.is_empty() { PERSISTENT } else { &job.properties };
     record::Head {
         vhost,
         at: now,
         job: Some(JobHead { rank, lease_s, delay_s }),
-        message: MessageRef {
-            routing_key: &job.queue,
-            body: &job.body,
-            properties: PERSISTENT,
-            exchange: b"",
-        },
+        message: MessageRef { routing_key: &job.queue, body: &job.body, properties, exchange: b"" },
         ..record::Head::default()
     }
 }

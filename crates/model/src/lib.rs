@@ -41,9 +41,7 @@ pub use request::{
     Admin, Consume, Credentials, DeclareExchange, DeclareQueue, Envelope, Listing, Op, Proof,
     Request,
 };
-pub use result::{
-    Policy, RESULT_KEY_BYTES_MAX, ResultFacts, ResultRef, Results, StoreResult,
-};
+pub use result::{Policy, RESULT_KEY_BYTES_MAX, ResultFacts, ResultRef, Results, StoreResult};
 pub use topology::{
     Binding, DestinationKind, ExchangeKind, ExchangeSpec, Overflow, QueueKind, QueueOptions,
     QueueSpec,

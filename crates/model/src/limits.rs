@@ -12,6 +12,15 @@ pub const TABLE_BYTES_MAX: usize = 256 * 1024;
 /// Longest list of extra routing keys (CC and BCC together).
 pub const EXTRA_KEYS_MAX: usize = 1024;
 
+/// Most queues in one request of a worker.
+pub const TAKE_QUEUES_MAX: usize = 256;
+/// Most jobs handed over by one request of a worker.
+pub const TAKE_JOBS_MAX: u32 = 1000;
+/// Most results in one answer.
+pub const RESULTS_MAX: u32 = 1000;
+/// Largest [`crate::StoreResult::notes`] in bytes.
+pub const RESULT_NOTES_BYTES_MAX: usize = 64 * 1024;
+
 /// Limits an operator may change; checked where the thing is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -41,6 +50,11 @@ pub struct Limits {
     pub job_queue_bytes_max: Option<u64>,
     /// How often a job of it may come back before it is buried; `None` for any number.
     pub job_deliveries_max: Option<u32>,
+    /// The failure of a job that makes it the last: then it is dead-lettered or buried. A queue's
+    /// own delivery limit goes before.
+    pub job_failures_max: u32,
+    /// Results of all virtual hosts.
+    pub results_max: u64,
 }
 
 impl Default for Limits {
@@ -59,6 +73,8 @@ impl Default for Limits {
             job_queue_length_max: None,
             job_queue_bytes_max: None,
             job_deliveries_max: None,
+            job_failures_max: 3,
+            results_max: 100_000_000,
         }
     }
 }

@@ -18,6 +18,8 @@ pub enum Noun {
     Binding,
     /// A user.
     User,
+    /// A result, named `result.<key>` in permissions.
+    Result,
 }
 
 impl Noun {
@@ -30,6 +32,7 @@ impl Noun {
             Self::Queue => "queue",
             Self::Binding => "binding",
             Self::User => "user",
+            Self::Result => "result",
         }
     }
 }
@@ -113,6 +116,11 @@ pub enum Refusal {
     },
     /// The job is done, was deleted, or was never there.
     UnknownJob {
+        /// Which.
+        job: JobRef,
+    },
+    /// A client of another door has the job now.
+    JobHeldElsewhere {
         /// Which.
         job: JobRef,
     },

@@ -170,6 +170,9 @@ pub enum Op {
     Finish(JobRef),
     /// Store a result; at most one in a commit.
     Store(Box<StoreResult>),
+    /// As `Request::Enqueue`: the queue is made when it is missing. When it is full, the whole
+    /// commit is refused.
+    Enqueue(Box<Enqueue>),
 }
 
 /// A login attempt.

@@ -391,7 +391,10 @@ impl wire::Connection for Connection {
             Event::Got { ticket, delivery, ready } => self.got(ticket, &delivery, ready, out),
             Event::Cancelled { channel, consumer } => self.on_cancelled(channel, consumer, out),
             Event::Blocked(reason) => self.on_blocked(reason, out),
-            Event::Job { .. } => {}
+            Event::Job { .. }
+            | Event::Taken { .. }
+            | Event::Result { .. }
+            | Event::ResultGone { .. } => {}
             Event::Shutdown(reason) => {
                 self.on_shutdown(reason, out)?;
                 self.note_goodbye(now);

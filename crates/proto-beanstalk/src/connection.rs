@@ -334,7 +334,12 @@ impl wire::Connection for Connection {
             }
             Event::Shutdown(reason) => return Err(Close::Shutdown(reason)),
             // Jobs come by claims only; puts are refused one by one.
-            Event::Deliver { .. } | Event::Cancelled { .. } | Event::Blocked(_) => {}
+            Event::Deliver { .. }
+            | Event::Cancelled { .. }
+            | Event::Blocked(_)
+            | Event::Taken { .. }
+            | Event::Result { .. }
+            | Event::ResultGone { .. } => {}
         }
         self.end_if_over()
     }

@@ -56,6 +56,8 @@ pub(crate) fn refusal(about: About, refusal: &Refusal) -> &'static [u8] {
         | Refusal::AccessRefused { .. }
         | Refusal::ExclusiveConsumer { .. }
         | Refusal::UnknownDelivery { .. }
+        | Refusal::UnknownJob { .. }
+        | Refusal::JobHeldElsewhere { .. }
         | Refusal::SingleActiveConsumer { .. }
         | Refusal::NotOpen => match about {
             About::Existing => NOT_FOUND,

@@ -245,6 +245,9 @@ mod tests {
             releases: 4,
             buries: 5,
             kicks: 6,
+            failures: 0,
+            worker: Bytes::new(),
+            attempts: Vec::new(),
             now: Millis(3_999),
         };
         let expected = "---\nid: 7\ntube: \"mail\"\nstate: reserved\npri: 4294967295\nage: 2\n\

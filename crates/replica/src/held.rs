@@ -3,7 +3,7 @@
 //! before (`Node::is_paused`).
 
 use engine::Push;
-use model::{Envelope, Op, Publish, Refusal, Reply, Request, Work};
+use model::{Enqueue, Envelope, Op, Publish, Refusal, Reply, Request, Results, StoreResult, Work};
 
 /// What a message has in the log besides names, properties and body: heads, and some targets.
 const OVERHEAD_BYTES: usize = 128;
@@ -13,13 +13,13 @@ pub(crate) fn added_bytes(request: &Request) -> u64 {
     let bytes = if let Request::Publish(publish) = request {
         message_bytes(publish)
     } else if let Request::Commit(ops) = request {
-        let publishes = ops.iter().map(|op| match op {
-            Op::Publish(publish) => message_bytes(publish),
-            Op::Ack { .. } | Op::Release { .. } => 0,
-        });
-        publishes.sum()
+        ops.iter().map(step_bytes).sum()
     } else if let Request::Enqueue(job) = request {
-        OVERHEAD_BYTES + job.queue.len() + job.body.len()
+        job_bytes(job)
+    } else if let Request::Results(question) = request
+        && let Results::Put(result) = &**question
+    {
+        result_bytes(result)
     } else if makes_records(request) {
         OVERHEAD_BYTES
     } else {
@@ -28,11 +28,31 @@ pub(crate) fn added_bytes(request: &Request) -> u64 {
     bytes as u64
 }
 
-/// Whether a request about queues of jobs writes something that can as well be asked for later:
-/// a queue that is made, jobs that are kicked.
+/// Whether a request writes something that can as well be asked for later: a queue of jobs that is
+/// made, jobs that are kicked, a result that no job is acknowledged with.
 fn makes_records(request: &Request) -> bool {
+    if let Request::Results(question) = request {
+        return matches!(**question, Results::Put(_));
+    }
     let Request::Work(work) = request else { return false };
     matches!(**work, Work::Use(_) | Work::Watch(_) | Work::Kick(..))
+}
+
+fn step_bytes(op: &Op) -> usize {
+    match op {
+        Op::Publish(publish) => message_bytes(publish),
+        Op::Enqueue(job) => job_bytes(job),
+        Op::Store(result) => result_bytes(result),
+        Op::Ack { .. } | Op::Release { .. } | Op::Finish(_) => 0,
+    }
+}
+
+fn job_bytes(job: &Enqueue) -> usize {
+    OVERHEAD_BYTES + job.queue.len() + job.properties.len() + job.body.len()
+}
+
+fn result_bytes(result: &StoreResult) -> usize {
+    OVERHEAD_BYTES + result.key.len() + result.notes.len() + result.value.len()
 }
 
 const fn message_bytes(publish: &Publish) -> usize {
@@ -51,7 +71,7 @@ pub(crate) fn refused(envelope: &Envelope) -> Option<Push> {
             Reply::Refused(Box::new(no_room()))
         }
     } else if let Request::Commit(ops) = &envelope.request
-        && ops.iter().any(|op| matches!(op, Op::Publish(_)))
+        && ops.iter().any(|op| step_bytes(op) > 0)
     {
         Reply::Refused(Box::new(no_room()))
     } else if matches!(envelope.request, Request::Enqueue(_)) || makes_records(&envelope.request) {

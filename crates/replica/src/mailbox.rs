@@ -74,7 +74,14 @@ impl Mailbox {
     /// listens to nothing after that.
     pub(crate) fn push(&mut self, sealed: Lsn, gate: Lsn, push: Push) {
         if self.is_ending
-            && matches!(push, Push::Published { .. } | Push::Reply { .. } | Push::Job { .. })
+            && matches!(
+                push,
+                Push::Published { .. }
+                    | Push::Reply { .. }
+                    | Push::Job { .. }
+                    | Push::Result { .. }
+                    | Push::ResultGone { .. }
+            )
             && let Some((_, Item::Push(Push::Shutdown(_)))) = self.items.back()
         {
             let last_words = self.items.pop_back();

@@ -122,6 +122,11 @@ impl Unsettled {
         self.slots.get_mut(index)
     }
 
+    /// Looks at all of them, to change them.
+    pub(crate) fn for_each_mut(&mut self, visit: &mut dyn FnMut(&mut Slot)) {
+        self.slots.iter_mut().filter(|slot| !slot.is_dead).for_each(visit);
+    }
+
     /// How many at most are unsettled up to and including a tag.
     pub(crate) fn count_until(&self, tag: u64) -> usize {
         self.slots.partition_point(|slot| slot.tag <= tag)

@@ -3,13 +3,13 @@
 //!
 //! `x-death` is an array of tables, newest first, one per queue and reason: `count`, `reason`,
 //! `queue`, `time` (of the first), `exchange`, `routing-keys`, `original-expiration` if there was
-//! one. `x-first-death-*` stay as first set, `x-last-death-*` follow. `expiration` is removed.
+//! one. A job that workers tried has `x-attempts`, ours: what became of each try. `x-first-death-*` stay as first set, `x-last-death-*` follow. `expiration` is removed.
 //! Source: `RabbitMQ` "Dead Letter Exchanges"; observed, `RabbitMQ` 3.13.
 
 use bytes::Bytes;
-use model::MessageRef;
 use model::properties::{Builder, Properties, Property};
 use model::table::{self, Value, put_field, put_value};
+use model::{Attempt, AttemptEnd, MessageRef};
 
 use super::Reason;
 
@@ -22,6 +22,8 @@ pub(super) struct Death<'a> {
     pub seconds: u64,
     /// `x-dead-letter-routing-key`.
     pub new_key: Option<&'a Bytes>,
+    /// What workers made of it.
+    pub attempts: &'a [Attempt],
 }
 
 /// The rewritten message, without its body.
@@ -132,8 +134,13 @@ impl Death<'_> {
             }
             put_field(&mut table, &[b"x-last-death-", name].concat(), Value::Text(value));
         }
+        let attempts = self.attempts();
+        if !attempts.is_empty() {
+            put_field(&mut table, b"x-attempts", Value::Array(&attempts));
+        }
         for (name, raw) in raw_fields(old) {
             let is_replaced = name == b"x-death"
+                || (name == b"x-attempts" && !attempts.is_empty())
                 || name.starts_with(b"x-last-death-")
                 || (name == b"CC" && self.new_key.is_some());
             if !is_replaced {
@@ -141,6 +148,29 @@ impl Death<'_> {
             }
         }
         table
+    }
+
+    /// Content of the `x-attempts` array: a table for each attempt of a worker, oldest first.
+    fn attempts(&self) -> Vec<u8> {
+        let mut array = Vec::new();
+        for attempt in self.attempts {
+            let end = match attempt.end {
+                AttemptEnd::Failed => "failed",
+                AttemptEnd::Released => "released",
+                AttemptEnd::Expired => "expired",
+                AttemptEnd::Lost => "lost",
+            };
+            let mut entry = Vec::new();
+            put_field(&mut entry, b"worker", Value::Text(&attempt.worker));
+            put_field(&mut entry, b"end", Value::Text(end.as_bytes()));
+            put_field(&mut entry, b"time", Value::Timestamp(attempt.at.0 / 1000));
+            if attempt.end == AttemptEnd::Failed {
+                put_field(&mut entry, b"class", Value::Text(&attempt.failure.class));
+                put_field(&mut entry, b"message", Value::Text(&attempt.failure.message));
+            }
+            put_value(&mut array, Value::Table(&entry));
+        }
+        array
     }
 }
 

@@ -7,6 +7,7 @@ use super::{Head, Queue};
 use crate::fifo::{Entry, NEVER, Taken};
 use crate::loose::{self, Job, Loose, URGENT_BELOW};
 use crate::ties::Change;
+use crate::work::Past;
 
 impl Queue {
     /// Adds a new job: to the line of its rank, or outside the lines when it has to wait or has no
@@ -171,6 +172,11 @@ impl Queue {
     /// Takes a job away that will stand elsewhere outside the lines.
     pub(crate) fn lift(&mut self, lsn: Lsn) -> Option<Job> {
         self.with_loose(|loose| loose.lift(lsn))?
+    }
+
+    /// Writes on what workers made of a job outside the lines.
+    pub(crate) fn note_attempt(&mut self, lsn: Lsn, note: impl FnOnce(&mut Past)) -> Option<()> {
+        self.loose.as_mut()?.past_mut(lsn).map(note)
     }
 
     /// A message that was taken is done with: nothing is left of it in the queue.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use model::{Limits, Lsn, QueueId, VhostId};
 
-use super::{END, MAGIC, OLD_VERSION, VERSION, VERSION_WITHOUT_JOBS};
+use super::{END, MAGIC, OLD_VERSION, VERSION, VERSION_WITHOUT_JOBS, VERSION_WITHOUT_RESULTS};
 use crate::Engine;
 use crate::dead_letter::Reason;
 use crate::delayed::Held;
@@ -13,9 +13,10 @@ use crate::loose::{Job, Tally};
 use crate::perform::{State, take_row};
 use crate::queue::rank_of;
 use crate::record;
+use crate::result::Kept;
 use crate::ties::take_ties;
 use crate::user::User;
-use crate::work::Done;
+use crate::work::{Done, Past};
 
 impl Engine {
     /// Reads a snapshot back.
@@ -28,7 +29,7 @@ impl Engine {
         if magic != Some(MAGIC) {
             return Err(Damage::Snapshot("it does not begin like one"));
         }
-        let known = [OLD_VERSION, VERSION_WITHOUT_JOBS, VERSION];
+        let known = [OLD_VERSION, VERSION_WITHOUT_JOBS, VERSION_WITHOUT_RESULTS, VERSION];
         let version = record::take_u16(&mut rest).filter(|it| known.contains(it));
         let Some(version) = version else {
             return Err(Damage::Snapshot("it is of a version this release does not know"));
@@ -61,7 +62,8 @@ fn read_state(rest: &mut &[u8], version: u16) -> Option<State> {
         read_queue(rest, version, &mut state)?;
     }
     state.next_queue = next_queue;
-    for vhost in vhosts {
+    for vhost in &vhosts {
+        let vhost = *vhost;
         for _ in 0..take_varint(rest)? {
             let name = record::take_text(rest)?;
             state.put_exchange(vhost, &name, record::take_exchange_spec(rest)?);
@@ -84,10 +86,37 @@ fn read_state(rest: &mut &[u8], version: u16) -> Option<State> {
         state.holdings.grains.add(entry.stored.lsn()?, entry.record_bytes());
         state.condemned.insert(address, (reason, entry));
     }
-    if version == VERSION {
+    if version >= VERSION_WITHOUT_RESULTS {
         state.done = Done::take(rest)?;
     }
+    if version == VERSION {
+        // In the order of their ids, as they were written.
+        let mut vhosts = vhosts;
+        vhosts.sort_unstable();
+        vhosts.into_iter().try_for_each(|vhost| read_results(rest, &mut state, vhost))?;
+    }
     Some(state)
+}
+
+fn read_results(rest: &mut &[u8], state: &mut State, vhost: VhostId) -> Option<()> {
+    let (last, gap) = (Lsn(take_varint(rest)?), Lsn(take_varint(rest)?));
+    for _ in 0..take_varint(rest)? {
+        let key = record::take_text(rest)?;
+        let kept = Kept {
+            lsn: Lsn(take_varint(rest)?),
+            bytes: take_number(rest)?,
+            at: take_varint(rest)?,
+            expires: take_varint(rest)?.wrapping_sub(1),
+        };
+        state.keep_result(vhost, key, kept);
+    }
+    let results = &mut state.vhost_mut(vhost)?.results;
+    for _ in 0..take_varint(rest)? {
+        let revision = Lsn(take_varint(rest)?);
+        results.put_gone(revision, record::take_text(rest)?);
+    }
+    results.set_ends(last, gap);
+    Some(())
 }
 
 fn read_access(rest: &mut &[u8], version: u16, state: &mut State) -> Option<()> {
@@ -123,12 +152,13 @@ fn read_queue(rest: &mut &[u8], version: u16, state: &mut State) -> Option<()> {
         return None;
     }
     state.put_queue(id, vhost, name, record::take_queue_spec(rest)?);
-    if version == VERSION {
-        read_jobs(rest, state, id)?;
+    if version >= VERSION_WITHOUT_RESULTS {
+        read_jobs(rest, version, (state, id))?;
     }
     for _ in 0..take_varint(rest)? {
         let level = record::take_u8(rest)?;
-        let rank = if version == VERSION { take_number(rest)? } else { rank_of(level) };
+        let rank =
+            if version >= VERSION_WITHOUT_RESULTS { take_number(rest)? } else { rank_of(level) };
         let line = Fifo::thaw(read_line(rest, version)?)?;
         let grains = &mut state.holdings.grains;
         line.for_each(&mut |_, entry| {
@@ -141,7 +171,7 @@ fn read_queue(rest: &mut &[u8], version: u16, state: &mut State) -> Option<()> {
     Some(())
 }
 
-fn read_jobs(rest: &mut &[u8], state: &mut State, id: QueueId) -> Option<()> {
+fn read_jobs(rest: &mut &[u8], version: u16, (state, id): (&mut State, QueueId)) -> Option<()> {
     let total = take_varint(rest)?;
     let next_burial = take_varint(rest)?;
     for _ in 0..take_varint(rest)? {
@@ -150,7 +180,7 @@ fn read_jobs(rest: &mut &[u8], state: &mut State, id: QueueId) -> Option<()> {
         state.queues.get_mut(&id)?.keys.get_or_insert_default().put_kept(key, until, lsn);
     }
     for _ in 0..take_varint(rest)? {
-        let job = take_job(rest)?;
+        let job = take_job(rest, version)?;
         state.holdings.grains.add(job.entry.stored.lsn()?, job.entry.record_bytes());
         state.queues.get_mut(&id)?.put_loose(job);
     }
@@ -160,7 +190,7 @@ fn read_jobs(rest: &mut &[u8], state: &mut State, id: QueueId) -> Option<()> {
     Some(())
 }
 
-fn take_job(rest: &mut &[u8]) -> Option<Job> {
+fn take_job(rest: &mut &[u8], version: u16) -> Option<Job> {
     let entry = take_entry(rest, VERSION)?;
     let (rank, due, delay_s) = (take_number(rest)?, take_varint(rest)?, take_number(rest)?);
     let mut job = Job::new(entry, rank, due, delay_s);
@@ -170,9 +200,14 @@ fn take_job(rest: &mut &[u8]) -> Option<Job> {
         releases: take_number(rest)?,
         buries: take_number(rest)?,
         kicks: take_number(rest)?,
+        failures: if version == VERSION { take_number(rest)? } else { 0 },
     };
-    if record::take_u8(rest)? != 0 {
+    let follows = record::take_u8(rest)?;
+    if follows & 1 != 0 {
         job.ties = Some(Box::new(take_ties(rest)?));
+    }
+    if follows & 2 != 0 {
+        job.past = Some(Box::new(Past::take(rest)?));
     }
     Some(job)
 }
@@ -181,7 +216,7 @@ fn read_line(rest: &mut &[u8], version: u16) -> Option<Frozen> {
     let next_seq = take_varint(rest)?;
     let cursor_seq = take_varint(rest)?;
     let mut gone = Vec::new();
-    if version == VERSION {
+    if version >= VERSION_WITHOUT_RESULTS {
         for _ in 0..take_varint(rest)? {
             gone.push((take_varint(rest)?, take_varint(rest)?));
         }
@@ -226,7 +261,7 @@ fn take_entry(rest: &mut &[u8], version: u16) -> Option<Entry> {
         body: take_number(rest)?,
         head: take_number(rest)?,
         returns: take_number(rest)?,
-        lease_s: if version == VERSION { take_number(rest)? } else { 0 },
+        lease_s: if version >= VERSION_WITHOUT_RESULTS { take_number(rest)? } else { 0 },
     })
 }
 

@@ -2,16 +2,18 @@
 //! (`kind hex`, one per line) and the snapshot after it (`snapshot hex`). Every later release must
 //! read both; while the version stays it also writes exactly these bytes. A new layout gets a new
 //! kind or version and a new fixture beside these: `v1.txt` is from before there were permissions,
-//! `v2.txt` has them, `v3.txt` has jobs.
+//! `v2.txt` has them, `v3.txt` has jobs, `v4.txt` workers and results.
 
-use model::{Enqueue, JobVerb, Ties};
+use model::{Enqueue, JobVerb, Policy, Results, StoreResult, Ties};
 
 use super::jobs::Claimed;
+use super::workers::{CAROL, store};
 use super::*;
 
 const FIRST: &str = include_str!("../../testdata/v1.txt");
 const SECOND: &str = include_str!("../../testdata/v2.txt");
-const FIXTURE: &str = include_str!("../../testdata/v3.txt");
+const THIRD: &str = include_str!("../../testdata/v3.txt");
+const FIXTURE: &str = include_str!("../../testdata/v4.txt");
 
 /// One of each kind of record but those of permissions.
 fn story() -> World {
@@ -160,6 +162,29 @@ fn story_with_jobs() -> World {
     world
 }
 
+/// The story, jobs, and what workers and results leave behind.
+fn story_with_workers() -> World {
+    let mut world = story_with_jobs();
+    world.hire(CAROL, "carol");
+    for body in ["fails", "stays", "is done"] {
+        world.enqueue(ALICE, jobs::new_job("work", 5, body));
+    }
+    for failure in [Some("engine_died"), None] {
+        let held = world.take_one(CAROL, "work");
+        world.give(CAROL, held, failure);
+    }
+    let held = world.take_one(CAROL, "work");
+    world.finish(CAROL, held.job);
+    for (key, ttl_s) in [("a", 0), ("b", 1000), ("gone", 0)] {
+        let result = StoreResult { ttl_s, ..store(key, "v", Policy::LastWins) };
+        world.done(ALICE, Request::Results(Box::new(Results::Put(result))));
+    }
+    world.done(ALICE, Request::Results(Box::new(Results::Delete("gone".into()))));
+    world.close(CAROL);
+    world.tick(world.now + 10_000);
+    world
+}
+
 /// What an older release did not count is not in its snapshots.
 fn without_totals(mut world: World) -> u64 {
     world.engine.state.done.jobs = 0;
@@ -186,16 +211,24 @@ fn the_second_layout_reads_back() {
 }
 
 #[test]
-fn this_release_reads_back() {
-    let (replayed, restored) = read_back(FIXTURE);
+fn the_third_layout_reads_back() {
+    let (replayed, restored) = read_back(THIRD);
     let expected = story_with_jobs().engine.state_hash();
     assert_eq!(replayed.state_hash(), expected, "records");
     assert_eq!(restored.state_hash(), expected, "snapshot");
 }
 
 #[test]
+fn this_release_reads_back() {
+    let (replayed, restored) = read_back(FIXTURE);
+    let expected = story_with_workers().engine.state_hash();
+    assert_eq!(replayed.state_hash(), expected, "records");
+    assert_eq!(restored.state_hash(), expected, "snapshot");
+}
+
+#[test]
 fn the_bytes_are_still_the_same() {
-    let world = story_with_jobs();
+    let world = story_with_workers();
     let records = world.tape.records.iter();
     let mut lines: Vec<String> =
         records.map(|(_, kind, _, payload)| format!("{kind} {}\n", hex(payload))).collect();
@@ -205,7 +238,7 @@ fn the_bytes_are_still_the_same() {
     let mut kinds = world.tape.kinds();
     kinds.sort_unstable();
     kinds.dedup();
-    let messages = [1, 2, 3, 4, 5, 6, 7, 8];
+    let messages = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11];
     let definitions = [16, 17, 18, 19, 20, 21, 22, 32, 33, 35, 36, 37, 38, 39, 40];
     assert_eq!(kinds, [&messages[..], &definitions].concat(), "one of each that is written");
 }

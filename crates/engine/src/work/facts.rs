@@ -11,7 +11,7 @@ use crate::loose::Loose;
 use crate::queue::Queue;
 
 impl Queue {
-    fn job_counts(&self) -> JobCounts {
+    pub(super) fn job_counts(&self) -> JobCounts {
         let (_, delayed, buried) = self.loose().map_or((0, 0, 0), Loose::counts);
         JobCounts {
             urgent: self.urgent(),

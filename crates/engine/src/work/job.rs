@@ -2,10 +2,12 @@
 //! its id: with whoever claimed it, or in its queue.
 
 use model::{
-    JobFacts, JobId, JobState, JobVerb, Log, Lsn, QueueId, Refusal, Reply, SessionId, Verb,
-    WorkCount,
+    Attempt, AttemptEnd, JobFacts, JobId, JobRef, JobState, JobVerb, Log, Lsn, QueueId, Refusal,
+    Reply, SessionId, Verb, WorkCount,
 };
 
+use super::attempt::append_ended;
+use super::give::Wish;
 use super::{Claims, seconds_from};
 use crate::Engine;
 use crate::channel::{Asker, Slot, Turn};
@@ -16,6 +18,7 @@ use crate::fifo::{Entry, NEVER};
 use crate::loose::{self, Job, Shift, Tally, Why};
 use crate::record::{self, Run};
 use crate::settle::End;
+use bytes::Bytes;
 
 /// Most jobs kicked by one request: each is a record.
 const KICKS_MAX: u64 = 65_536;
@@ -29,13 +32,22 @@ pub(super) struct Found {
     pub state: JobState,
 }
 
+/// How somebody has a job.
+struct Holder {
+    entry: Entry,
+    /// When the lease ends, ms since 1970.
+    until: u64,
+}
+
 /// How a claim of a job ends, unless it is done.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ending {
     pub why: Why,
     /// `None`: as it was.
     pub rank: Option<u32>,
     pub delay_s: u32,
+    /// It was a worker's attempt.
+    pub attempt: Option<Box<Attempt>>,
 }
 
 impl Engine {
@@ -48,7 +60,7 @@ impl Engine {
     ) -> Result<(), Refusal> {
         self.done.count(turn.now(), count_of(verb));
         self.entered(asker)?;
-        let ending = |why, rank, delay_s| Ending { why, rank: Some(rank), delay_s };
+        let ending = |why, rank, delay_s| Ending { why, rank: Some(rank), delay_s, attempt: None };
         let is_there = match verb {
             JobVerb::Claim => self.claim_by_id(turn, asker, id),
             JobVerb::Look | JobVerb::Describe => self.look(turn, asker, id),
@@ -158,7 +170,7 @@ impl Engine {
         (id, ending): (JobId, Ending),
     ) -> Option<()> {
         let slot = self.take_held(asker, id)?;
-        let is_buried = self.end_claim(turn, &slot, ending);
+        let is_buried = self.end_claim(turn, &slot, &ending);
         let gate = turn.log.next_lsn();
         turn.reply(asker, gate, Reply::Released { is_buried });
         Some(())
@@ -170,7 +182,7 @@ impl Engine {
         &mut self,
         turn: &mut Turn<'_, L>,
         slot: &Slot,
-        ending: Ending,
+        ending: &Ending,
     ) -> bool {
         let Some(queue) = self.state.queues.get_mut(&slot.queue) else {
             // The queue was deleted meanwhile, and with it, in the log, this job.
@@ -179,9 +191,17 @@ impl Engine {
         };
         queue.unsettled -= 1;
         let place = (slot.queue, slot.level, slot.seq);
-        let is_once_too_often =
-            queue.returns_max().is_some_and(|max| slot.returns.saturating_add(1) > max);
-        if is_once_too_often && queue.spec.options.dead_letter_exchange.is_some() {
+        let is_once_too_often = match &ending.attempt {
+            None => queue.returns_max().is_some_and(|max| slot.returns.saturating_add(1) > max),
+            // Only what is the job's own fault counts.
+            Some(attempt) => {
+                let most = self.limits.job_failures_max;
+                attempt.end == AttemptEnd::Failed
+                    && queue.is_last_failure(slot, &attempt.failure, most)
+            }
+        };
+        let is_dead = is_once_too_often && queue.spec.options.dead_letter_exchange.is_some();
+        if is_dead && ending.attempt.is_none() {
             queue.will_change(turn.log.next_lsn());
             let mut loss =
                 Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
@@ -191,7 +211,7 @@ impl Engine {
             self.state.wake(slot.queue);
             return false;
         }
-        let is_buried = is_once_too_often || ending.why == Why::Buried;
+        let is_buried = (is_once_too_often && !is_dead) || ending.why == Why::Buried;
         let (rank, delay_s) = queue.stays(slot.level, slot.seq);
         let is_delayed = ending.delay_s > 0 && !is_buried;
         let shift = Shift {
@@ -203,10 +223,49 @@ impl Engine {
             is_buried,
             rank: ending.rank.unwrap_or(rank),
             due: if is_delayed { seconds_from(turn.now(), ending.delay_s) } else { 0 },
-            delay_s: if ending.why == Why::Released { ending.delay_s } else { delay_s },
+            delay_s: match ending.why {
+                Why::Released | Why::Failed => ending.delay_s,
+                Why::TimedOut | Why::Buried | Why::Kicked | Why::Lost => delay_s,
+            },
         };
-        self.write_shift(turn, &shift, Some(slot.entry()));
-        is_buried
+        match &ending.attempt {
+            None => self.write_shift(turn, &shift, Some(slot.entry())),
+            Some(attempt) => self.write_attempt(turn, (&shift, attempt), slot.entry()),
+        }
+        if is_dead {
+            self.bury_failed(turn, slot);
+        }
+        is_buried || is_dead
+    }
+
+    /// Writes the end of an attempt down and carries it out.
+    fn write_attempt<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        (shift, attempt): (&Shift, &Attempt),
+        held: Entry,
+    ) {
+        let changed = append_ended(turn.log, &mut self.scratch.head, (shift, attempt));
+        self.state.end_attempt((shift, attempt), Some(held), changed);
+        if let Some(queue) = self.state.queues.get_mut(&shift.queue) {
+            queue.changed = changed;
+        }
+        self.state.wake(shift.queue);
+    }
+
+    /// A job that failed for the last time and stands outside the lines now goes to the
+    /// dead-letter exchange, with its attempts.
+    fn bury_failed<L: Log>(&mut self, turn: &mut Turn<'_, L>, slot: &Slot) -> Option<()> {
+        let queue = self.state.queues.get_mut(&slot.queue)?;
+        let head = queue.pop_loose(slot.stored.lsn()?)?;
+        queue.will_change(turn.log.next_lsn());
+        let mut loss =
+            Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
+        let end = ((slot.queue, head.level, head.taken.seq), head.taken.entry);
+        loss.end(queue, &mut self.state.holdings, end, Reason::DeliveryLimit);
+        self.write_settles(turn);
+        self.state.wake(slot.queue);
+        Some(())
     }
 
     /// Writes a move down and carries it out.
@@ -294,23 +353,60 @@ impl Engine {
             Some(lsn) => (queue.pop_loose(lsn)?, false),
             None => (queue.pick(found.level, found.seq)?, true),
         };
-        self.hand_over(turn, asker, (found.queue, head, is_picked))
+        let wish = Wish { ticket: asker.ticket, lease_s: None };
+        self.hand_over(turn, (asker, wish), (found.queue, head, is_picked))
+    }
+
+    /// `Request::Inspect`.
+    pub(crate) fn inspect<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        asker: Asker,
+        job: JobRef,
+    ) -> Result<(), Refusal> {
+        let vhost = self.entered(asker)?;
+        let queue = self.state.queues.get(&job.queue).filter(|queue| queue.vhost == vhost);
+        if let Some(queue) = queue {
+            self.check_queue(asker, Verb::Read, &queue.name)?;
+        }
+        let shown = queue.map(|queue| queue.id).and_then(|_| self.look_at(turn, asker, job));
+        if shown.is_none() {
+            let gate = turn.log.next_lsn();
+            turn.reply(asker, gate, Reply::Empty);
+        }
+        Ok(())
+    }
+
+    fn look_at<L: Log>(&mut self, turn: &mut Turn<'_, L>, asker: Asker, job: JobRef) -> Option<()> {
+        if let Some(taking) = self.takers.get(job) {
+            let channel = self.sessions.channel(taking.session, taking.channel)?;
+            let slot = channel.unsettled.get(taking.tag)?;
+            let place = (slot.queue, slot.level, slot.seq);
+            let holder = Holder { entry: slot.entry(), until: slot.lease_until };
+            let worker = Bytes::copy_from_slice(self.worker_of(taking.session));
+            return self.show(turn, asker, (place, Some(holder), worker));
+        }
+        let (level, seq, state) = self.state.queues.get(&job.queue)?.find(Lsn(job.id.0))?;
+        if state == JobState::Claimed {
+            return None;
+        }
+        self.show(turn, asker, ((job.queue, level, seq), None, Bytes::new()))
     }
 
     /// `JobVerb::Look`.
     fn look<L: Log>(&mut self, turn: &mut Turn<'_, L>, asker: Asker, id: JobId) -> Option<()> {
-        let (queue, level, seq, entry, left) = if let Some(slot) = self.anybodys(asker, id) {
-            let left = slot.lease_until;
-            (slot.queue, slot.level, slot.seq, Some(slot.entry()), left)
+        let (queue, level, seq, holder) = if let Some(slot) = self.anybodys(asker, id) {
+            let holder = Holder { entry: slot.entry(), until: slot.lease_until };
+            (slot.queue, slot.level, slot.seq, Some(holder))
         } else {
             let found = self.find_job(asker, id)?;
             if found.state == JobState::Claimed {
                 // With a consumer of another door.
                 return None;
             }
-            (found.queue, found.level, found.seq, None, NEVER)
+            (found.queue, found.level, found.seq, None)
         };
-        self.show(turn, asker, ((queue, level, seq), entry, left))
+        self.show(turn, asker, ((queue, level, seq), holder, Bytes::new()))
     }
 
     /// A claimed job: the asker's own, or that of any session.
@@ -353,20 +449,22 @@ impl Engine {
             let (level, seq, _) = queue.find(lsn)?;
             Some((queue.id, level, seq))
         });
-        let shown = place.and_then(|place| self.show(turn, asker, (place, None, NEVER)));
+        let shown = place.and_then(|place| self.show(turn, asker, (place, None, Bytes::new())));
         if shown.is_none() {
             turn.reply(asker, Lsn::ZERO, Reply::Empty);
         }
         Ok(())
     }
 
-    /// Answers with what is known about a job; `entry` when somebody has it, until `left`.
+    /// Answers with what is known about a job; `holder` when somebody has it.
     fn show<L: Log>(
         &mut self,
         turn: &mut Turn<'_, L>,
         asker: Asker,
-        ((id, level, seq), claimed, until): ((QueueId, u8, u64), Option<Entry>, u64),
+        ((id, level, seq), holder, worker): ((QueueId, u8, u64), Option<Holder>, Bytes),
     ) -> Option<()> {
+        let until = holder.as_ref().map_or(NEVER, |holder| holder.until);
+        let claimed = holder.map(|holder| holder.entry);
         let now = turn.now();
         let queue = self.state.queues.get_mut(&id)?;
         queue.ripen(now);
@@ -396,6 +494,11 @@ impl Engine {
             releases: tally.releases,
             buries: tally.buries,
             kicks: tally.kicks,
+            failures: tally.failures,
+            worker,
+            attempts: job
+                .and_then(|job| job.past.as_ref())
+                .map_or(Vec::new(), |past| past.all().to_vec()),
             now: turn.at.now,
         };
         let bytes = entry.body.saturating_add(entry.head);
@@ -422,7 +525,17 @@ impl Engine {
         (session, number): (SessionId, u16),
         (claims, slots): (&Claims, &mut Vec<Slot>),
     ) {
-        let ending = Ending { why: Why::Lost, rank: None, delay_s: 0 };
+        if claims.is_worker {
+            for slot in slots.drain(..) {
+                self.takers.forget(&slot);
+                let end = (AttemptEnd::Lost, model::Failure::default());
+                let ending = self.ending_of(turn.now(), session, end);
+                self.end_claim(turn, &slot, &ending);
+            }
+            self.end_claims(session, number, claims);
+            return;
+        }
+        let ending = Ending { why: Why::Lost, rank: None, delay_s: 0, attempt: None };
         let is_buried_when_lost = |engine: &Self, slot: &Slot| {
             let queue = engine.state.queues.get(&slot.queue);
             queue.is_some_and(|queue| {
@@ -439,7 +552,7 @@ impl Engine {
             stays
         });
         for slot in &picked {
-            self.end_claim(turn, slot, ending);
+            self.end_claim(turn, slot, &ending);
         }
         self.end_claims(session, number, claims);
     }

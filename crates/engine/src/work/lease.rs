@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Log, Lsn, Reply, SessionId};
+use model::{AttemptEnd, Failure, Log, Lsn, Reply, SessionId};
 
 use super::job::Ending;
 use crate::Engine;
@@ -39,7 +39,8 @@ impl Leases {
     ) {
         let channel = sessions.channel_mut(session, number);
         let Some(claims) = channel.and_then(|channel| channel.claims.as_mut()) else { return };
-        let time = if claims.waiting.is_empty() { time } else { time.saturating_sub(WARNING_MS) };
+        let is_warned = !claims.waiting.is_empty() && !claims.is_worker;
+        let time = if is_warned { time.saturating_sub(WARNING_MS) } else { time };
         if time < claims.timer {
             self.set.remove(&(claims.timer, session, number));
             self.set.insert((time, session, number));
@@ -100,19 +101,25 @@ impl Engine {
         let over: Vec<u64> = over.map(|slot| slot.tag).collect();
         let mut slots: Vec<Slot> = Vec::with_capacity(over.len());
         slots.extend(over.into_iter().filter_map(|tag| channel.unsettled.take(tag)));
+        let is_worker = claims.is_worker;
         for slot in &slots {
-            if let Some(lsn) = slot.stored.lsn() {
+            if let Some(lsn) = slot.stored.lsn().filter(|_| !is_worker) {
                 claims.held.remove(&lsn.0);
             }
         }
         let count = channel.unsettled.len() as u64;
         for slot in &slots {
             self.done.time_out(now);
-            let ending = Ending { why: Why::TimedOut, rank: None, delay_s: 0 };
-            self.end_claim(turn, slot, ending);
+            let ending = if is_worker {
+                self.takers.forget(slot);
+                self.ending_of(now, place.0, (AttemptEnd::Expired, Failure::default()))
+            } else {
+                Ending { why: Why::TimedOut, rank: None, delay_s: 0, attempt: None }
+            };
+            self.end_claim(turn, slot, &ending);
         }
         let Some(next) = self.earliest_lease(place.0, place.1) else { return };
-        if next.saturating_sub(WARNING_MS) <= now {
+        if !is_worker && next.saturating_sub(WARNING_MS) <= now {
             self.warn(turn, place);
         }
         let next = next.max(now.saturating_add(count / CLAIMS_PER_MS));
@@ -123,8 +130,9 @@ impl Engine {
     fn warn<L: Log>(&mut self, turn: &mut Turn<'_, L>, (session, channel): (SessionId, u16)) {
         let open = self.sessions.channel_mut(session, channel);
         let Some(claims) = open.and_then(|open| open.claims.as_mut()) else { return };
-        for ticket in std::mem::take(&mut claims.waiting) {
-            turn.reply(Asker { session, channel, ticket }, Lsn::ZERO, Reply::LeaseEnding);
+        for wish in std::mem::take(&mut claims.waiting) {
+            let asker = Asker { session, channel, ticket: wish.ticket };
+            turn.reply(asker, Lsn::ZERO, Reply::LeaseEnding);
         }
     }
 }

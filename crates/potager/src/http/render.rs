@@ -88,6 +88,8 @@ impl Failure {
             Refusal::Inequivalent { .. }
             | Refusal::ExclusiveConsumer { .. }
             | Refusal::UnknownDelivery { .. }
+            | Refusal::UnknownJob { .. }
+            | Refusal::JobHeldElsewhere { .. }
             | Refusal::SingleActiveConsumer { .. }
             | Refusal::NotOpen => Self::bad_request(&format!("refused: {refusal:?}")),
         }

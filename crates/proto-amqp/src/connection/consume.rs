@@ -248,7 +248,11 @@ impl Connection {
             | Reply::LeaseEnding
             | Reply::QueueFacts(_)
             | Reply::WorkFacts(_)
-            | Reply::Names(_) => {}
+            | Reply::Names(_)
+            | Reply::Taken { .. }
+            | Reply::Renewed(_)
+            | Reply::Stored { .. }
+            | Reply::Results { .. } => {}
         }
         Ok(())
     }

@@ -38,6 +38,10 @@ pub(crate) fn refusal(refusal: &Refusal, vhost: &[u8]) -> Failure {
             format!("queue '{}' in vhost '{vhost}' in exclusive use", printable(queue)),
         ),
         Refusal::UnknownDelivery { tag } => precondition(format!("unknown delivery tag {tag}")),
+        Refusal::UnknownJob { job } => precondition(format!("unknown job {job}")),
+        Refusal::JobHeldElsewhere { job } => {
+            precondition(format!("job {job} is with another client"))
+        }
         Refusal::SingleActiveConsumer { queue } => Failure::new(
             Code::ResourceLocked,
             format!(
@@ -90,7 +94,7 @@ fn not_permitted(
 fn not_found(noun: Noun, name: &str, vhost: &str) -> Failure {
     match noun {
         Noun::Vhost => Failure::new(Code::NotAllowed, format!("vhost {name} not found")),
-        Noun::Exchange | Noun::Queue | Noun::Binding | Noun::User => {
+        Noun::Exchange | Noun::Queue | Noun::Binding | Noun::User | Noun::Result => {
             Failure::new(Code::NotFound, format!("no {} '{name}' in vhost '{vhost}'", noun.word()))
         }
     }

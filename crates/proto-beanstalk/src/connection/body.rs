@@ -163,6 +163,7 @@ impl Connection {
             let enqueue = Enqueue {
                 queue: self.used.clone(),
                 body: taken,
+                properties: Bytes::new(),
                 rank: job.put.priority,
                 delay_s: job.put.delay_s,
                 lease_s: job.put.ttr_s.max(1),

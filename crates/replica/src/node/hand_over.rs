@@ -70,7 +70,12 @@ impl Node {
                 }
             };
             *bytes = bytes.saturating_add(u64::from(weight));
-            if let Item::Push(Push::Deliver { delivery, .. } | Push::Got { delivery, .. }) = &item {
+            if let Item::Push(
+                Push::Deliver { delivery, .. }
+                | Push::Got { delivery, .. }
+                | Push::Taken { delivery, .. },
+            ) = &item
+            {
                 self.tally.delivered = self.tally.delivered.saturating_add(1);
                 let again = u64::from(delivery.is_redelivered);
                 self.tally.redelivered = self.tally.redelivered.saturating_add(again);
@@ -105,9 +110,16 @@ fn plain(item: Item) -> Output<'static> {
         }
         Item::Push(Push::Blocked(reason)) => Output::Event(Event::Blocked(reason)),
         Item::Push(Push::Shutdown(reason)) => Output::Event(Event::Shutdown(reason)),
-        Item::Push(Push::Deliver { .. } | Push::Got { .. } | Push::Job { .. }) => {
-            Output::Event(Event::Shutdown("a delivery lost its message"))
+        Item::Push(Push::ResultGone { ticket, key, revision }) => {
+            Output::Event(Event::ResultGone { ticket, key, revision })
         }
+        Item::Push(
+            Push::Deliver { .. }
+            | Push::Got { .. }
+            | Push::Job { .. }
+            | Push::Taken { .. }
+            | Push::Result { .. },
+        ) => Output::Event(Event::Shutdown("a delivery lost its message")),
     }
 }
 
@@ -125,6 +137,17 @@ fn delivered<'a>(item: &'a Item, payload: &'a [u8]) -> Output<'a> {
             facts,
             published: engine::published(payload).unwrap_or_default(),
             message: engine::message(payload).unwrap_or_default(),
+        },
+        Item::Push(Push::Taken { ticket, facts, delivery }) => Event::Taken {
+            ticket: *ticket,
+            facts,
+            published: engine::published(payload).unwrap_or_default(),
+            delivery: delivery_of(delivery, payload),
+        },
+        Item::Push(Push::Result { ticket, facts, .. }) => Event::Result {
+            ticket: *ticket,
+            facts,
+            result: engine::result(payload).unwrap_or_default(),
         },
         Item::Push(_) | Item::Published { .. } => Event::Shutdown("not a delivery"),
     })
@@ -144,10 +167,14 @@ fn delivery_of<'a>(handout: &Handout, payload: &'a [u8]) -> Delivery<'a> {
 /// Where the message of an output is and what it weighs, when it refers to one.
 const fn place(item: &Item) -> Option<(&Place, u32)> {
     match item {
-        Item::Push(Push::Deliver { delivery, .. } | Push::Got { delivery, .. }) => {
-            Some((&delivery.place, delivery.bytes))
+        Item::Push(
+            Push::Deliver { delivery, .. }
+            | Push::Got { delivery, .. }
+            | Push::Taken { delivery, .. },
+        ) => Some((&delivery.place, delivery.bytes)),
+        Item::Push(Push::Job { place, bytes, .. } | Push::Result { place, bytes, .. }) => {
+            Some((place, *bytes))
         }
-        Item::Push(Push::Job { place, bytes, .. }) => Some((place, *bytes)),
         Item::Push(_) | Item::Published { .. } => None,
     }
 }

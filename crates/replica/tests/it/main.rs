@@ -12,6 +12,7 @@
 
 mod backup;
 mod boundaries;
+mod complete;
 mod durability;
 mod faults;
 mod one_commit;

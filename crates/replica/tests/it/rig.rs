@@ -9,7 +9,7 @@ use bytes::Bytes;
 use journal::disk::FaultyDisk;
 use journal::{Durability, Workers};
 use model::{
-    Consume, ConsumerId, DeclareQueue, Envelope, Event, Limits, Millis, Output, Publish,
+    Consume, ConsumerId, DeclareQueue, Envelope, Event, Held, Limits, Millis, Output, Publish,
     PublishOptions, QueueSpec, Reply, Request, SessionId, Ticket,
 };
 use replica::{Node, Options, SessionInfo};
@@ -37,6 +37,8 @@ pub(crate) enum Seen {
     Refused(String),
     Delivered { tag: u64, body: Vec<u8>, is_redelivered: bool },
     Blocked(bool),
+    Taken { held: Held, body: Vec<u8> },
+    Result { key: Bytes, value: Vec<u8> },
     Other(String),
 }
 
@@ -192,6 +194,13 @@ fn look(output: Output<'_>) -> Seen {
                 body: delivery.message.body.to_vec(),
                 is_redelivered: delivery.is_redelivered,
             }
+        }
+        Output::Event(Event::Taken { facts, delivery, .. }) => Seen::Taken {
+            held: Held { job: facts.job, attempt: facts.attempt },
+            body: delivery.message.body.to_vec(),
+        },
+        Output::Event(Event::Result { facts, result, .. }) => {
+            Seen::Result { key: facts.key.clone(), value: result.value.to_vec() }
         }
         Output::Event(Event::Blocked(reason)) => Seen::Blocked(reason.is_some()),
         other => Seen::Other(format!("{other:?}")),

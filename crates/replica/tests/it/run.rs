@@ -9,11 +9,15 @@ use bytes::Bytes;
 use journal::Fault;
 use journal::disk::FaultyDisk;
 use model::{
-    Consume, ConsumerId, DeclareQueue, Lsn, Millis, Op, QueueOptions, QueueSpec, Request, SessionId,
+    Consume, ConsumerId, DeclareQueue, Held, Lsn, Millis, Op, QueueOptions, QueueSpec, Request,
+    Results, SessionId,
 };
 use replica::SessionInfo;
 
 use crate::rig::{Rig, Seen, message};
+
+/// Not a queue: the results by key, in order of keys.
+pub(crate) const RESULTS: &str = "(results)";
 
 /// When every story begins.
 pub(crate) const START: Millis = Millis(1_000_000);
@@ -35,6 +39,8 @@ pub(crate) struct Ledger {
     waiting: VecDeque<Vec<u8>>,
     /// Delivered and not settled: tag and body.
     pub(crate) held: VecDeque<(u64, Vec<u8>)>,
+    /// Taken as a worker and not given back: which, and body.
+    pub(crate) taken: VecDeque<(Held, Vec<u8>)>,
     /// Replies `Done` so far.
     pub(crate) done: usize,
     /// Replies to other requests so far.
@@ -61,7 +67,13 @@ impl Ledger {
             Seen::Other(text) if text.contains("Rejected") => {
                 self.waiting.pop_front();
             }
-            Seen::Queue(_) | Seen::Other(_) => self.answers += 1,
+            Seen::Taken { held, body } => self.taken.push_back((held, body)),
+            Seen::Other(text) if text.contains("Enqueued") => {
+                let body = self.waiting.pop_front().expect("somebody waits");
+                self.published.entry(body).or_default().is_confirmed = true;
+            }
+            Seen::Other(text) if text.contains("Stored") => self.done += 1,
+            Seen::Queue(_) | Seen::Result { .. } | Seen::Other(_) => self.answers += 1,
             Seen::Blocked(_) => {}
         }
     }
@@ -266,11 +278,31 @@ impl Run {
         if self.keeps_all { Ok(()) } else { self.rig.node.prepare_close() }
     }
 
+    /// All results, which are deleted after that.
+    fn take_results(&mut self) -> Vec<Vec<u8>> {
+        let id = self.rig.session();
+        let list = Results::List { prefix: Bytes::new(), after: None, most: 1000 };
+        self.rig.ask(id, Request::Results(Box::new(list)));
+        self.rig.settle();
+        let mut found = Vec::new();
+        for seen in self.rig.see_all(id) {
+            if let Seen::Result { key, value } = seen {
+                self.rig.ask(id, Request::Results(Box::new(Results::Delete(key))));
+                found.push(value);
+            }
+        }
+        found
+    }
+
     /// What is in the named queues, taken out by consumers that settle nothing; queues that do
     /// not exist are left out.
     pub(crate) fn contents(&mut self, queues: &[&'static str]) -> Contents {
         let mut contents = Contents::new();
         for queue in queues {
+            if *queue == RESULTS {
+                contents.insert(queue, self.take_results());
+                continue;
+            }
             let name = Bytes::from_static(queue.as_bytes());
             let id = self.rig.session();
             self.rig.ask(id, Request::LookupQueue(name));

@@ -185,6 +185,9 @@ impl Naive {
             releases: 0,
             buries: 0,
             kicks: 0,
+            failures: 0,
+            worker: Bytes::new(),
+            attempts: Vec::new(),
             now: Millis(0),
         };
         let job = Job {
