@@ -132,6 +132,7 @@ impl<S: Server, P: Perform> Agent<S, P> {
         tracing::info!(why, running = self.running.len(), "draining; a second signal ends at once");
         self.phase = Phase::Draining(until);
         self.claims.stop();
+        self.results.hurry();
         self.release_waiting();
     }
 

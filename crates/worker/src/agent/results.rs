@@ -88,7 +88,13 @@ impl Results {
 
     /// The last try failed and the next one waits.
     pub(super) const fn is_failing(&self) -> bool {
-        self.backoff.failures() > 0
+        self.backoff.failures() > 0 && !self.is_sending
+    }
+
+    /// The next try is made at once.
+    pub(super) const fn hurry(&mut self) {
+        self.backoff.succeeded();
+        self.next = None;
     }
 
     pub(super) fn wake_at(&self) -> Option<Instant> {
