@@ -28,8 +28,8 @@ use crate::appetite::Appetite;
 use crate::backoff::Backoff;
 use crate::ending::{Ending, Failure, Perform};
 use crate::figures::{Figures, Snapshot};
-use crate::heartbeat::Heartbeat;
 use crate::hardware::Gpu;
+use crate::heartbeat::Heartbeat;
 use crate::lanes::Lanes;
 use crate::plan::{EndingPlan, Policy};
 use crate::server::{Server, Trouble};
@@ -113,10 +113,16 @@ enum Stage {
 /// What a task that talked to the server or to the disk brings back.
 #[derive(Debug)]
 enum Heard {
-    Claimed { result: Result<Claimed, Trouble>, took: Duration },
+    Claimed {
+        result: Result<Claimed, Trouble>,
+        took: Duration,
+    },
     Renewed(Result<Renewed, Trouble>),
     /// Whether an item that was lost is still to be done.
-    Looked { id: String, result: Result<bool, Trouble> },
+    Looked {
+        id: String,
+        result: Result<bool, Trouble>,
+    },
     Released(Result<(), Trouble>),
     Stored(results::Entry),
     Sent(Sent),

@@ -311,7 +311,8 @@ mod tests {
         let item = &claimed.items[0];
         assert_eq!(item.bytes().unwrap(), r#"{"n": 1.10}"#);
         assert_eq!((item.key(), item.header("tenant")), ("row-17", Some("a")));
-        let plain: Item = serde_json::from_str(r#"{"id":"1","attempt":2,"base64":"AAE="}"#).unwrap();
+        let plain: Item =
+            serde_json::from_str(r#"{"id":"1","attempt":2,"base64":"AAE="}"#).unwrap();
         assert_eq!((plain.key(), plain.bytes().unwrap().as_ref()), ("1", &[0, 1][..]));
     }
 
@@ -334,7 +335,8 @@ mod tests {
 
     #[test]
     fn lost_items_are_read_in_both_shapes() {
-        let text = r#"{"held": [{"id": "1", "attempt": 1}], "lost": [{"id": "2", "attempt": 1}, "3"]}"#;
+        let text =
+            r#"{"held": [{"id": "1", "attempt": 1}], "lost": [{"id": "2", "attempt": 1}, "3"]}"#;
         let renewed: Renewed = serde_json::from_str(text).unwrap();
         let ids: Vec<&str> = renewed.lost.iter().map(Lost::id).collect();
         assert_eq!(ids, ["2", "3"]);

@@ -31,7 +31,8 @@ impl Backoff {
     /// It failed: the pause before the next try, between half and all of the step. `chance` is any
     /// 64 bits; `asked` is what the other side asks for at least.
     pub(crate) fn failed(&mut self, chance: u64, asked: Option<Duration>) -> Duration {
-        let doubled = self.first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
+        let doubled =
+            self.first.saturating_mul(1_u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1).min(30);
         let step = doubled.min(self.most);
         let half = step / 2;

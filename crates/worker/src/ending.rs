@@ -16,11 +16,7 @@ const MESSAGE_CHARS_MAX: usize = 2000;
 #[derive(Debug)]
 pub(crate) enum Ending {
     /// With a result.
-    Done {
-        payload: Payload,
-        notes: Map<String, Value>,
-        tokens: u64,
-    },
+    Done { payload: Payload, notes: Map<String, Value>, tokens: u64 },
     /// Badly, by its own fault.
     Failed(Failure),
     /// Not at all, by the machine's fault.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::hardware::Gpu;
 
 /// How far back "recent" reaches.
-const RECENT: Duration = Duration::from_secs(600);
+const RECENT: Duration = Duration::from_mins(10);
 /// Classes of failures that are counted apart.
 const CLASSES_MAX: usize = 50;
 
@@ -124,7 +124,8 @@ impl Figures {
 
     /// Puts the counts and speeds into a snapshot and remembers where they stood.
     pub(crate) fn fill(&mut self, now: Instant, snapshot: &mut Snapshot) {
-        let recent = |sample: &(Instant, u64, u64)| now.saturating_duration_since(sample.0) > RECENT;
+        let recent =
+            |sample: &(Instant, u64, u64)| now.saturating_duration_since(sample.0) > RECENT;
         // One sample older than the window stays: rates are counted from it.
         while self.samples.len() > 1 && self.samples.get(1).is_some_and(recent) {
             self.samples.pop_front();

@@ -226,7 +226,8 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let _given_back = self.lanes.with(self.lane, |lane| lane.busy = lane.busy.saturating_sub(1));
+        let _given_back =
+            self.lanes.with(self.lane, |lane| lane.busy = lane.busy.saturating_sub(1));
         self.lanes.changed.notify_waiters();
     }
 }

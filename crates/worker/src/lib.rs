@@ -28,6 +28,8 @@ mod process;
 mod server;
 mod spool;
 mod stop;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod upstream;
 mod verdict;
@@ -115,7 +117,8 @@ impl Worker {
                 let _probes = probes(&http, &lanes, &transport);
                 let limits = self.plan.limits;
                 let plan = http;
-                let upstream = Upstream { plan, limits, lanes: Arc::clone(&lanes), transport, notes };
+                let upstream =
+                    Upstream { plan, limits, lanes: Arc::clone(&lanes), transport, notes };
                 self.work(remote, upstream, lanes, (stop, tell)).await
             }
             Work::Exec(words) => {
@@ -135,8 +138,8 @@ impl Worker {
         user: (&Stop, impl FnMut(&Snapshot)),
     ) -> Result<Snapshot, Fault> {
         let lanes = here(self.plan.concurrency, 1);
-        let lines = Lines::new(words, self.plan.limits, notes);
-        self.work(remote, lines, lanes, user).await
+        let performer = Lines::new(words, self.plan.limits, notes);
+        self.work(remote, performer, lanes, user).await
     }
 
     async fn work<P: Perform>(
@@ -156,7 +159,7 @@ impl Worker {
         };
         let agent = Agent::new(parts, rules, Instant::now());
         let survey = self.survey;
-        agent.run(stop.orders(), move || survey.gpus(), tell).await
+        Box::pin(agent.run(stop.orders(), move || survey.gpus(), tell)).await
     }
 }
 

@@ -102,7 +102,7 @@ struct OutError {
 impl Lines {
     /// No process yet: the first item starts one.
     pub(crate) fn new(words: Vec<String>, limits: Limits, notes: Map<String, Value>) -> Self {
-        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
         let (idle, backoff) = (Mutex::new(Vec::new()), Mutex::new(backoff));
         Self { words, limits, notes, idle, backoff }
     }
@@ -135,13 +135,12 @@ impl Lines {
         let answer = {
             let mut asking = std::pin::pin!(engine.ask(item));
             let soft = self.limits.soft.or(self.limits.hard).unwrap_or(Duration::MAX);
-            match timeout(soft, &mut asking).await {
-                Ok(answer) => Some(answer),
-                Err(_) => {
-                    tracing::warn!(item = item.id, soft_s = soft.as_secs(), "an item takes long");
-                    let left = self.limits.hard.map_or(Duration::MAX, |hard| hard.saturating_sub(soft));
-                    timeout(left, asking).await.ok()
-                }
+            if let Ok(answer) = timeout(soft, &mut asking).await {
+                Some(answer)
+            } else {
+                tracing::warn!(item = item.id, soft_s = soft.as_secs(), "an item takes long");
+                let left = self.limits.hard.map_or(Duration::MAX, |hard| hard.saturating_sub(soft));
+                timeout(left, asking).await.ok()
             }
         };
         match answer {
@@ -281,10 +280,10 @@ mod tests {
     #[tokio::test]
     async fn one_process_does_many_items() {
         let script = r#"n=0; while read line; do n=$((n+1)); echo "{\"body\":[$n,$$],\"notes\":{\"completion_tokens\":5}}"; done"#;
-        let (lines, lanes) = lines(script);
+        let (engines, lanes) = lines(script);
         let mut seen = Vec::new();
         for id in ["a", "b", "c"] {
-            let ending = lines.perform(item(id), lanes.take(None).unwrap()).await;
+            let ending = engines.perform(item(id), lanes.take(None).unwrap()).await;
             let Ending::Done { payload: Payload::Json(raw), tokens: 5, .. } = ending else {
                 panic!("{ending:?}")
             };
@@ -298,8 +297,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_dies_is_started_again_after_a_rest() {
-        let (lines, lanes) = lines("read line; echo oh >&2; exit 7");
-        let ending = lines.perform(item("a"), lanes.take(None).unwrap()).await;
+        let (engines, lanes) = lines("read line; echo oh >&2; exit 7");
+        let ending = engines.perform(item("a"), lanes.take(None).unwrap()).await;
         let Ending::Failed(failure) = ending else { panic!("{ending:?}") };
         assert_eq!(failure.class, "engine_died");
         assert!(lanes.take(None).is_none() && lanes.next_release().is_some(), "no rest");
@@ -308,23 +307,23 @@ mod tests {
     #[tokio::test]
     async fn errors_are_the_programs_own() {
         let script = r#"while read l; do echo '{"error":{"class":"too_long","message":"m","final":true}}'; done"#;
-        let (lines, lanes) = lines(script);
-        let ending = lines.perform(item("a"), lanes.take(None).unwrap()).await;
+        let (engines, lanes) = lines(script);
+        let ending = engines.perform(item("a"), lanes.take(None).unwrap()).await;
         let expected = Failure { is_final: true, ..Failure::new("too_long", "m") };
         assert!(matches!(ending, Ending::Failed(failure) if failure == expected));
     }
 
     #[tokio::test]
     async fn nonsense_is_a_bad_answer() {
-        let (lines, lanes) = lines("while read l; do echo nonsense; done");
-        let ending = lines.perform(item("a"), lanes.take(None).unwrap()).await;
+        let (engines, lanes) = lines("while read l; do echo nonsense; done");
+        let ending = engines.perform(item("a"), lanes.take(None).unwrap()).await;
         assert!(matches!(ending, Ending::Failed(failure) if failure.class == "bad_answer"));
     }
 
     #[test]
     fn an_item_is_one_line() {
         let line = line_of(&item("a")).unwrap();
-        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(line.split(|byte| *byte == b'\n').count(), 2);
         assert!(line.ends_with(b"\"body\":{ \"n\": 1}}\n"));
     }
 }

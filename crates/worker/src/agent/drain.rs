@@ -106,7 +106,7 @@ impl<S: Server, P: Perform> Agent<S, P> {
                 self.phase = Phase::Closing(now + CLOSING);
             }
             Phase::Draining(until) if now >= until => self.stop_running(now),
-            _ => {}
+            Phase::Starting | Phase::Working | Phase::Draining(_) | Phase::Closing(_) => {}
         }
         self.watch_lanes(now);
     }
@@ -148,9 +148,16 @@ impl<S: Server, P: Perform> Agent<S, P> {
     /// Stops what still runs and gives it back.
     fn stop_running(&mut self, now: Instant) {
         let is_running = |stage: &Stage| matches!(stage, Stage::Running(_));
-        let stopped: Vec<String> =
-            self.held.iter().filter(|(_, h)| is_running(&h.stage)).map(|(id, _)| id.clone()).collect();
-        tracing::warn!(count = stopped.len(), "the time to drain is over: running items are given back");
+        let stopped: Vec<String> = self
+            .held
+            .iter()
+            .filter(|(_, h)| is_running(&h.stage))
+            .map(|(id, _)| id.clone())
+            .collect();
+        tracing::warn!(
+            count = stopped.len(),
+            "the time to drain is over: running items are given back"
+        );
         let all = self.leases();
         for id in &stopped {
             let _ours = self.held.remove(id);

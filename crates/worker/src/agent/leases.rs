@@ -17,7 +17,8 @@ impl<S: Server, P: Perform> Agent<S, P> {
     /// Renews when it is time and there is something to renew.
     pub(super) fn renew(&mut self) {
         let now = Instant::now();
-        if self.is_renewing || self.held.is_empty() || self.heart.due().is_none_or(|due| due > now) {
+        if self.is_renewing || self.held.is_empty() || self.heart.due().is_none_or(|due| due > now)
+        {
             return;
         }
         self.heart.sent(now);
@@ -28,7 +29,8 @@ impl<S: Server, P: Perform> Agent<S, P> {
             items: self.leases(),
         };
         let (server, patience) = (Arc::clone(&self.server), self.heart.patience());
-        let _running = self.calls.spawn(async move { Heard::Renewed(server.renew(ask, patience).await) });
+        let _running =
+            self.calls.spawn(async move { Heard::Renewed(server.renew(ask, patience).await) });
     }
 
     pub(super) fn on_renewed(&mut self, result: Result<Renewed, Trouble>) {

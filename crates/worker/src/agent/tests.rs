@@ -7,8 +7,8 @@ use serde_json::Map;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::api::{Call, ClaimAsk, ReleaseAsk, RenewAsk, Said};
 use crate::api::{Batch, Payload, lease_of};
+use crate::api::{Call, ClaimAsk, ReleaseAsk, RenewAsk, Said};
 use crate::lanes::{Health, Slot};
 use crate::pace::Pace;
 use crate::plan::Work;
@@ -39,10 +39,8 @@ struct Stage {
 impl Stage {
     fn hear(&self, asked: Asked) -> Result<(), Trouble> {
         self.asked.try_send(asked).unwrap();
-        match *self.is_away.lock().unwrap() {
-            true => Err(Trouble::Away { detail: "away".into(), retry_after: None }),
-            false => Ok(()),
-        }
+        let away = Trouble::Away { detail: "away".into(), retry_after: None };
+        if *self.is_away.lock().unwrap() { Err(away) } else { Ok(()) }
     }
 
     fn set_away(&self, is_away: bool) {
@@ -79,8 +77,7 @@ impl Server for Stage {
 
     async fn deliver(&self, call: Call, body: Bytes) -> Result<Vec<Said>, Trouble> {
         let batch: Batch = serde_json::from_slice(&body).unwrap();
-        let ids: Vec<String> =
-            batch.items.iter().map(|raw| lease_of(raw).unwrap().id).collect();
+        let ids: Vec<String> = batch.items.iter().map(|raw| lease_of(raw).unwrap().id).collect();
         self.hear(match call {
             Call::Complete => Asked::Complete(ids.clone()),
             Call::Fail => Asked::Fail(ids.clone()),
@@ -203,7 +200,9 @@ fn names(ids: &[&str]) -> Vec<String> {
 /// Files that wait in the spool.
 fn waiting_files(dir: &tempfile::TempDir) -> usize {
     let files = std::fs::read_dir(dir.path().join("w")).unwrap();
-    files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "batch")).count()
+    files
+        .filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "batch"))
+        .count()
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,7 +227,10 @@ async fn one_heartbeat_renews_everything_three_times_per_lease() {
         assert_eq!(began.elapsed().as_secs(), beat * 20);
     }
     let (snapshot, _, rest) = play.end().await;
-    assert!(rest.contains(&Asked::Release(names(&["c"]))), "what had not begun goes back: {rest:?}");
+    assert!(
+        rest.contains(&Asked::Release(names(&["c"]))),
+        "what had not begun goes back: {rest:?}"
+    );
     assert_eq!(snapshot.done, 2);
 }
 
@@ -340,7 +342,11 @@ async fn one_bad_result_does_not_hold_up_the_others() {
     assert_eq!(snapshot.failures["result_refused"], 1);
     assert_eq!(waiting_files(&dir), 0);
     let kept = std::fs::read_dir(dir.path().join("w")).unwrap();
-    assert_eq!(kept.filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "refused")).count(), 1);
+    assert_eq!(
+        kept.filter(|f| f.as_ref().unwrap().path().extension().is_some_and(|e| e == "refused"))
+            .count(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]

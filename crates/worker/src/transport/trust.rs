@@ -31,7 +31,8 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, Fault> {
         None => of_system().unwrap_or_else(built_in),
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| Fault::Tls(error.to_string()))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
