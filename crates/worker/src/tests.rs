@@ -154,7 +154,7 @@ fn start(
     let stop = Stop::new();
     let task = {
         let stop = stop.clone();
-        tokio::spawn(async move { worker.run(&stop, |_| {}).await })
+        tokio::spawn(async move { Box::pin(worker.run(&stop, |_| {})).await })
     };
     Running { stop, task }
 }
@@ -175,22 +175,19 @@ fn exec(words: &[&str]) -> Work {
     Work::Exec(words.iter().map(|word| (*word).to_owned()).collect())
 }
 
-fn chat(path: &str) -> Option<(u16, Value)> {
-    Some(match path {
-        "/health" => (200, json!({})),
-        _ => (
-            200,
-            json!({"model": "m", "choices": [{"text": "hi"}],
-                          "usage": {"prompt_tokens": 3, "completion_tokens": 4}}),
-        ),
-    })
+fn chat(path: &str) -> (u16, Value) {
+    if path == "/health" {
+        return (200, json!({}));
+    }
+    let usage = json!({"prompt_tokens": 3, "completion_tokens": 4});
+    (200, json!({"model": "m", "choices": [{"text": "hi"}], "usage": usage}))
 }
 
 #[tokio::test]
 async fn items_go_to_a_model_server_and_results_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = potager(vec![item("a", &json!({"messages": []}))]).await;
-    let mut engine = Played::new(|path, _| chat(path)).await;
+    let mut engine = Played::new(|path, _| Some(chat(path))).await;
     let worker =
         start(&server, http(&[&engine]), &dir, |plan| plan.token = Token::Text("t".into()));
     let claim = server.until("/claim").await;
@@ -216,8 +213,8 @@ async fn a_model_server_that_dies_hands_its_item_to_another() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = potager(vec![item("a", &json!({"n": 1})), item("b", &json!({"n": 2}))]).await;
     // It is well until somebody gives it work.
-    let dies = Played::new(|path, _| if path == "/health" { chat(path) } else { None }).await;
-    let lives = Played::new(|path, _| chat(path)).await;
+    let dies = Played::new(|path, _| (path == "/health").then(|| chat(path))).await;
+    let lives = Played::new(|path, _| Some(chat(path))).await;
     let worker = start(&server, http(&[&dies, &lives]), &dir, |plan| {
         plan.concurrency = Concurrency::Fixed(1);
     });
@@ -237,7 +234,7 @@ async fn a_refused_prompt_fails_with_its_class() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = potager(vec![item("a", &json!({"messages": []}))]).await;
     let engine = Played::new(|path, _| match path {
-        "/health" => chat(path),
+        "/health" => Some(chat(path)),
         _ => Some((400, json!({"error": {"message": "maximum context length is 10"}}))),
     });
     let engine = engine.await;
@@ -258,7 +255,7 @@ async fn nothing_is_claimed_before_a_model_server_is_warm() {
             *probes += 1;
             Some((if *probes < 2 { 503 } else { 200 }, json!({})))
         }
-        _ => chat(path),
+        _ => Some(chat(path)),
     })
     .await;
     let worker = start(&server, http(&[&engine]), &dir, |_| {});

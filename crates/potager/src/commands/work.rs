@@ -131,7 +131,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             signal(SignalKind::terminate())?,
             signal(SignalKind::interrupt())?,
         ));
-        worker.run(&stop, |snapshot| show.status(snapshot)).await.map_err(explain)
+        Box::pin(worker.run(&stop, |snapshot| show.status(snapshot))).await.map_err(explain)
     })?;
     show.end(&last)?;
     Ok(ExitCode::SUCCESS)
@@ -149,10 +149,7 @@ async fn press_on_signals(stop: Stop, mut terminate: Signal, mut interrupt: Sign
 
 /// A wrong plan is a mistake on the command line.
 fn explain(fault: Fault) -> anyhow::Error {
-    match fault {
-        Fault::Plan(text) => Usage(text).into(),
-        other => other.into(),
-    }
+    if let Fault::Plan(text) = fault { Usage(text).into() } else { fault.into() }
 }
 
 fn start_logging(show: &Show) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use worker::{Hardware, Snapshot, Worker};
 use crate::output;
 
 /// How often a plain line is written.
-const PLAIN: Duration = Duration::from_secs(60);
+const PLAIN: Duration = Duration::from_mins(1);
 
 /// Where a worker's figures go.
 pub(super) struct Show {
