@@ -37,7 +37,7 @@ const ROOMS: &[Room] = &[
     room("proto-*", &["model", "wire"]),
     room("gateway", &["model", "wire"]),
     room("console", &["model", "wire"]),
-    room("worker", &["model", "wire"]),
+    room("worker", &[]),
     room("config", &["model"]),
     room("simulator", &["model", "engine", "journal", "replica", "wire", "proto-*"]),
     room("xtask", &[]),
