@@ -9,11 +9,13 @@
 
 mod attempt;
 mod done;
+mod end;
 mod facts;
 mod finish;
 mod give;
 mod job;
 mod lease;
+mod look;
 mod take;
 
 use std::collections::VecDeque;
