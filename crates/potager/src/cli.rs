@@ -10,7 +10,7 @@ use config::{Resolved, SETTINGS, Sources, TextFile};
 use crate::{
     commands::{
         backup, beanstalkd, bench, check_config, completions, config as config_command, demo, get,
-        permissions, publish, queues, repair, serve, tokens, users, version, vhosts,
+        permissions, publish, queues, repair, serve, tokens, users, version, vhosts, work,
     },
     exit::{self, Usage},
     output,
@@ -63,6 +63,9 @@ enum Command {
     /// Examine a damaged data directory, and put it right
     #[command(after_help = repair::EXAMPLE)]
     Repair(repair::Args),
+    /// Work for a server: claim items, run them here, deliver results
+    #[command(after_help = work::EXAMPLE)]
+    Work(Box<work::Args>),
     /// Show on this machine that nothing acknowledged is lost
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
@@ -106,6 +109,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Vhosts(args) => vhosts::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Repair(args) => repair::run(&args),
+        Command::Work(args) => work::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Beanstalkd(args) => beanstalkd::run_command(&args),

@@ -22,3 +22,4 @@ pub(crate) mod tokens;
 pub(crate) mod users;
 pub(crate) mod version;
 pub(crate) mod vhosts;
+pub(crate) mod work;

@@ -1,5 +1,6 @@
-//! [`Hand`]: a worker without a connection of its own: takes inputs under a lease, renews, completes
-//! each in one commit, fails some, gives some back, forgets some, and comes back with late results.
+//! [`Hand`]: a worker without a connection of its own: takes inputs under a lease, renews,
+//! completes each in one commit, fails some, gives some back, forgets some, and comes back with
+//! late results.
 
 use std::collections::BTreeMap;
 

@@ -29,6 +29,16 @@ pub(super) const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         rule: "lock_contents",
+        place: "thiserror",
+        reason: "nvml-wrapper 0.13 wants 1, everybody else 2; a build-time macro and one trait",
+    },
+    Exception {
+        rule: "lock_contents",
+        place: "thiserror-impl",
+        reason: "the macro of thiserror, see there",
+    },
+    Exception {
+        rule: "lock_contents",
         place: "windows-sys",
         reason: "ring 0.17 wants 0.52; for a platform that we do not build for",
     },
