@@ -11,7 +11,7 @@ use crate::workspace::Workspace;
 
 const RUNNER: &str = "conformance/run.py";
 /// Every door that has suites.
-pub(crate) const DOORS: [&str; 2] = ["amqp", "beanstalk"];
+pub(crate) const DOORS: [&str; 3] = ["amqp", "beanstalk", "work"];
 
 /// Builds the server and runs the suites named in `rest`, or all of the AMQP door.
 pub(crate) fn run(workspace: &Workspace, rest: &[String]) -> Result<bool> {
