@@ -302,6 +302,16 @@ pub fn result(payload: &[u8]) -> Option<ResultRef<'_>> {
     result::result_of(payload)
 }
 
+/// Whether a record that a state refers to reads: a message, or a result.
+#[must_use]
+pub fn is_readable(kind: u8, payload: &[u8]) -> bool {
+    match kind {
+        record::MESSAGE => message(payload).is_some(),
+        record::RESULT => result(payload).is_some(),
+        _ => false,
+    }
+}
+
 /// When a stored message was published.
 #[must_use]
 pub fn published(payload: &[u8]) -> Option<Millis> {

@@ -82,7 +82,9 @@ fn check(from: impl Read, limits: Limits) -> Result<(Restored, Vec<u8>), Unfit> 
                     None => Known::read(&state, head.lsn, limits)?,
                 };
                 known.insert(before).meet(record.lsn)?;
-                engine::message(record.payload).ok_or(Unfit::Message(record.lsn))?;
+                if !engine::is_readable(record.kind, record.payload) {
+                    return Err(Unfit::Message(record.lsn));
+                }
             }
             Part::End(summary) => {
                 let mut known = match known {
