@@ -13,12 +13,13 @@ use model::Lsn;
 
 use crate::background::{Background, Fetched, Outcome, Task};
 use crate::block::{Block, Pool};
-use crate::commit::{Committed, Committer, Placed};
+use crate::commit::{Batch, Committed, Committer, End, Placed};
 use crate::disk::LockGuard;
 use crate::fault::Fault;
 use crate::files::Directory;
 use crate::layout::{FLAG_MORE, PAGE, RECORD_HEAD, RecordHead};
 use crate::options::{Durability, FETCHES_MAX, Options, RECORD_BYTES_MAX};
+use crate::pace::Pace;
 use crate::places::{SharedPlaces, lock};
 use crate::record::{Record, RecordRef};
 use crate::ring::Ring;
@@ -80,6 +81,9 @@ pub struct Journal {
     pub(crate) sealed: VecDeque<Block>,
     pub(crate) sealed_bytes: usize,
     pub(crate) in_flight: Option<InFlight>,
+    /// What the next block continues; out of date while a commit is in flight.
+    pub(crate) end: End,
+    pub(crate) pace: Pace,
     pub(crate) durable: Lsn,
     /// The first fault; repeated for ever.
     pub(crate) fault: Option<Fault>,
@@ -237,6 +241,35 @@ impl Journal {
         if self.in_flight.is_some() || self.open.is_in_group() {
             return Ok(());
         }
+        self.gather()?;
+        self.start_commit()
+    }
+
+    /// As [`Journal::flush`], but waits for the disk: what was appended is safe when this returns.
+    /// Worth it when nobody has anything else to do meanwhile and [`Journal::is_prompt`]; a commit
+    /// that is in flight already is not waited for.
+    ///
+    /// # Errors
+    /// The fault that ended this journal.
+    pub fn flush_here(&mut self) -> Result<(), Fault> {
+        self.check()?;
+        if self.in_flight.is_some() || self.open.is_in_group() {
+            return Ok(());
+        }
+        self.gather()?;
+        match self.next_batch() {
+            Some(batch) => self.committed(batch.commit()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the disk was quick of late, so that the owner may wait for it.
+    pub fn is_prompt(&self) -> bool {
+        self.pace.is_prompt()
+    }
+
+    /// Gives blocks their places for the next commit.
+    fn gather(&mut self) -> Result<(), Fault> {
         if self.sealed.is_empty() && (self.open.is_empty() || !self.ring.fits(self.open.extent())) {
             return self.check_room(0);
         }
@@ -245,7 +278,7 @@ impl Journal {
             self.seal();
             self.place_sealed();
         }
-        self.start_commit()
+        if self.batch.is_empty() { self.check_room(0) } else { Ok(()) }
     }
 
     /// Gives waiting blocks their places, as far as there are any.
@@ -259,12 +292,14 @@ impl Journal {
         }
     }
 
+    fn next_batch(&mut self) -> Option<Batch> {
+        let blocks = std::mem::take(&mut self.batch);
+        self.in_flight = InFlight::of(&blocks);
+        self.in_flight.map(|_| Batch { blocks, end: self.end })
+    }
+
     fn start_commit(&mut self) -> Result<(), Fault> {
-        if self.batch.is_empty() {
-            return self.check_room(0);
-        }
-        let batch = std::mem::take(&mut self.batch);
-        self.in_flight = InFlight::of(&batch);
+        let Some(batch) = self.next_batch() else { return Ok(()) };
         if let Err(fault) = self.commits.send(batch) {
             return self.poison(fault);
         }
@@ -320,7 +355,9 @@ impl Journal {
         if let Err(fault) = committed.result {
             return self.poison(fault);
         }
-        let mut blocks = committed.blocks;
+        let Batch { mut blocks, end } = committed.batch;
+        self.end = end;
+        self.pace.note(committed.taken);
         {
             let mut places = lock(&self.places);
             for placed in &blocks {
@@ -439,11 +476,8 @@ impl Journal {
         {
             self.witnessed = next;
             let block = Block::new(Vec::new(), next);
-            let batch = vec![Placed { block, segment, offset }];
-            self.in_flight = InFlight::of(&batch);
-            if let Err(fault) = self.commits.send(batch) {
-                return self.poison(fault);
-            }
+            self.batch.push(Placed { block, segment, offset });
+            return self.start_commit();
         }
         Ok(())
     }

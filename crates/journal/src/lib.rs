@@ -19,6 +19,7 @@ mod journal;
 mod layout;
 mod open;
 mod options;
+mod pace;
 mod places;
 mod reader;
 mod record;

@@ -37,6 +37,14 @@ pub(crate) struct Server {
 
 /// How long nothing must happen before memory is given back.
 const IDLE: Duration = Duration::from_secs(5);
+/// The allocator gives freed memory back to the system only when asked for some a second later.
+const FREED: Duration = Duration::from_millis(1500);
+/// Large enough to have a page of the allocator's own.
+const NUDGE_BYTES: usize = 1024 * 1024;
+/// What is done one after the other while nothing happens, each after its pause.
+const REST: [(Duration, fn(&Server)); 2] = [(IDLE, Server::trim), (FREED, Server::nudge)];
+/// How long to sleep when all of it is done.
+const SLEEP: Duration = Duration::from_mins(1);
 
 /// The wall clock.
 pub(crate) fn now() -> Millis {
@@ -109,7 +117,7 @@ impl Server {
     ///
     /// Returns only for a storage fault: the process must end then.
     pub(crate) async fn turns(self: &Rc<Self>) -> Fault {
-        let mut is_trimmed = false;
+        let mut rest = REST.iter();
         loop {
             self.is_rung.set(false);
             let outcome = self.node.borrow_mut().as_mut().map(|node| node.commit(now()));
@@ -119,17 +127,16 @@ impl Server {
                 Some(Err(fault)) => return fault,
             };
             self.check_logins();
-            let longest = if is_trimmed { Duration::from_mins(1) } else { IDLE };
+            let longest = rest.as_slice().first().map_or(SLEEP, |(pause, _)| *pause);
             let pause = deadline.map_or(longest, |deadline| {
                 Duration::from_millis(deadline.0.saturating_sub(now().0)).min(longest)
             });
             tokio::select! {
                 biased;
-                () = self.bell.notified() => is_trimmed = false,
+                () = self.bell.notified() => rest = REST.iter(),
                 () = tokio::time::sleep(pause) => {
-                    if pause == IDLE && !is_trimmed {
-                        is_trimmed = true;
-                        self.trim();
+                    if pause == longest && let Some((_, step)) = rest.next() {
+                        step(self);
                     }
                 }
             }
@@ -142,6 +149,12 @@ impl Server {
             node.trim();
         }
         self.buffers.shrink();
+    }
+
+    /// Makes the allocator look at what was freed: it does so when memory is asked for and given
+    /// back, and an idle server asks for none.
+    fn nudge(&self) {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(NUDGE_BYTES)));
     }
 
     /// Answers logins: known ones at once, others after a password check off the thread.
