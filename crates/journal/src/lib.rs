@@ -15,6 +15,7 @@ mod coverage;
 pub mod disk;
 mod fault;
 mod files;
+mod flush;
 mod journal;
 mod layout;
 mod open;

@@ -39,17 +39,40 @@ pub(crate) struct Server {
 const IDLE: Duration = Duration::from_secs(5);
 /// The allocator gives freed memory back to the system only when asked for some a second later.
 const FREED: Duration = Duration::from_millis(1500);
-/// Large enough to have a page of the allocator's own.
-const NUDGE_BYTES: usize = 1024 * 1024;
-/// What is done one after the other while nothing happens, each after its pause.
-const REST: [(Duration, fn(&Server)); 2] = [(IDLE, Server::trim), (FREED, Server::nudge)];
-/// How long to sleep when all of it is done.
+/// Large enough that the allocator keeps no such block for later.
+const NUDGE_BYTES: usize = 32 * 1024 * 1024;
+/// How long to sleep when there is nothing more to give back.
 const SLEEP: Duration = Duration::from_mins(1);
+
+/// How far the server has come with giving memory back since something happened.
+#[derive(Clone, Copy)]
+enum Rest {
+    Awake,
+    Trimmed,
+    Asleep,
+}
+
+impl Rest {
+    /// How long nothing must happen before the next step.
+    const fn pause(self) -> Duration {
+        match self {
+            Self::Awake => IDLE,
+            Self::Trimmed => FREED,
+            Self::Asleep => SLEEP,
+        }
+    }
+}
 
 /// The wall clock.
 pub(crate) fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Makes the allocator look at what was freed: it does so when a large block is given back, and an
+/// idle server asks for none. The block is never touched, so it costs no memory.
+fn nudge_allocator() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(NUDGE_BYTES)));
 }
 
 impl Server {
@@ -117,7 +140,7 @@ impl Server {
     ///
     /// Returns only for a storage fault: the process must end then.
     pub(crate) async fn turns(self: &Rc<Self>) -> Fault {
-        let mut rest = REST.iter();
+        let mut rest = Rest::Awake;
         loop {
             self.is_rung.set(false);
             let outcome = self.node.borrow_mut().as_mut().map(|node| node.commit(now()));
@@ -127,16 +150,16 @@ impl Server {
                 Some(Err(fault)) => return fault,
             };
             self.check_logins();
-            let longest = rest.as_slice().first().map_or(SLEEP, |(pause, _)| *pause);
+            let longest = rest.pause();
             let pause = deadline.map_or(longest, |deadline| {
                 Duration::from_millis(deadline.0.saturating_sub(now().0)).min(longest)
             });
             tokio::select! {
                 biased;
-                () = self.bell.notified() => rest = REST.iter(),
+                () = self.bell.notified() => rest = Rest::Awake,
                 () = tokio::time::sleep(pause) => {
-                    if pause == longest && let Some((_, step)) = rest.next() {
-                        step(self);
+                    if pause == longest {
+                        rest = self.give_back(rest);
                     }
                 }
             }
@@ -151,10 +174,18 @@ impl Server {
         self.buffers.shrink();
     }
 
-    /// Makes the allocator look at what was freed: it does so when memory is asked for and given
-    /// back, and an idle server asks for none.
-    fn nudge(&self) {
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(NUDGE_BYTES)));
+    /// One step towards the least memory.
+    fn give_back(&self, rest: Rest) -> Rest {
+        match rest {
+            Rest::Awake => {
+                self.trim();
+                Rest::Trimmed
+            }
+            Rest::Trimmed | Rest::Asleep => {
+                nudge_allocator();
+                Rest::Asleep
+            }
+        }
     }
 
     /// Answers logins: known ones at once, others after a password check off the thread.

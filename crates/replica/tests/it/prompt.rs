@@ -17,7 +17,8 @@ const FLUSHES: u64 = 40;
 fn alone() -> (Rig, SessionId) {
     let wait = Duration::from_millis(1);
     let options = journal::Options { flush_wait_max: wait, ..journal_options() };
-    let mut rig = Rig::open_at(FaultyDisk::default(), options, Millis(1_000_000)).unwrap();
+    let mut rig =
+        Rig::open_at(FaultyDisk::default(), options, Millis(1_000_000)).expect("the node opens");
     let id = rig.session();
     rig.declare(id, "work", true);
     for _ in 0..FLUSHES {
@@ -29,7 +30,7 @@ fn alone() -> (Rig, SessionId) {
 }
 
 fn commit(rig: &mut Rig) {
-    rig.node.commit(rig.now).unwrap();
+    rig.node.commit(rig.now).expect("no fault");
 }
 
 #[test]
