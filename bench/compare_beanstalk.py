@@ -33,7 +33,7 @@ import machine  # noqa: E402
 
 START_LIMIT_S = 120.0
 # Potager gives memory of a burst back when nothing happened for a while, in two or three steps.
-IDLE_S = 15.0
+IDLE_S = 30.0
 TUBE = "backlog"
 
 
