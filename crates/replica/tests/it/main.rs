@@ -15,6 +15,7 @@ mod boundaries;
 mod durability;
 mod faults;
 mod one_commit;
+mod prompt;
 mod recovery;
 mod repair;
 mod rig;
