@@ -1,7 +1,9 @@
-//! [`Committer`]: writes blocks and makes them durable; the only writer of the ring.
+//! [`Batch`]: blocks on their way to the disk, and the only code that writes to the ring.
 //!
 //! Lives here: sealing, writing, one sync for everything that waited. Not here: which segment a
-//! block goes to (`ring.rs`, decided before the hand-over). Runs on the commit thread.
+//! block goes to (`ring.rs`, decided before the hand-over). Runs on the commit thread, or where the
+//! owner stands when it waits itself (`Journal::flush_here`); never in both places at a time,
+//! because what the chain continues travels with the batch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,18 +24,9 @@ pub(crate) struct Placed {
     pub(crate) offset: u64,
 }
 
-/// What became of a commit. The blocks come back by value.
-#[derive(Debug)]
-pub(crate) struct Committed {
-    pub(crate) blocks: Vec<Placed>,
-    /// How long the sync took; `None` when there was none.
-    pub(crate) sync: Option<Duration>,
-    pub(crate) result: Result<(), Fault>,
-}
-
-/// See the module's head.
-#[derive(Debug)]
-pub(crate) struct Committer {
+/// What the next block continues. It is with the batch while one is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct End {
     pub(crate) durability: Durability,
     pub(crate) incarnation: u64,
     /// Head checksum of the newest block.
@@ -42,7 +35,38 @@ pub(crate) struct Committer {
     pub(crate) stable: Lsn,
 }
 
-impl Committer {
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) blocks: Vec<Placed>,
+    pub(crate) end: End,
+}
+
+/// What became of a commit. The blocks come back by value.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) batch: Batch,
+    /// How long writing and syncing took.
+    pub(crate) taken: Duration,
+    /// How long the last sync took; `None` when there was none.
+    pub(crate) sync: Option<Duration>,
+    pub(crate) result: Result<(), Fault>,
+}
+
+impl Batch {
+    /// Writes and syncs, here and now.
+    pub(crate) fn commit(mut self) -> Committed {
+        let start = Instant::now();
+        let Self { blocks, end } = &mut self;
+        let (sync, result) = match end.commit(blocks) {
+            Ok(sync) => (sync, Ok(())),
+            Err(fault) => (None, Err(fault)),
+        };
+        Committed { batch: self, taken: start.elapsed(), sync, result }
+    }
+}
+
+impl End {
     fn commit(&mut self, blocks: &mut [Placed]) -> Result<Option<Duration>, Fault> {
         let mut unsynced: Option<Arc<Segment>> = None;
         for placed in blocks.iter_mut() {
@@ -82,16 +106,16 @@ impl Committer {
     }
 }
 
+/// The commit thread's behaviour.
+#[derive(Debug)]
+pub(crate) struct Committer;
+
 impl Work for Committer {
-    type Job = Vec<Placed>;
+    type Job = Batch;
     type Done = Committed;
     const NAME: &'static str = "commit";
 
-    fn run(&mut self, mut blocks: Vec<Placed>, port: &mut dyn Port<Vec<Placed>, Committed>) {
-        let (sync, result) = match self.commit(&mut blocks) {
-            Ok(sync) => (sync, Ok(())),
-            Err(fault) => (None, Err(fault)),
-        };
-        port.answer(Committed { blocks, sync, result });
+    fn run(&mut self, batch: Batch, port: &mut dyn Port<Batch, Committed>) {
+        port.answer(batch.commit());
     }
 }

@@ -13,12 +13,13 @@ use model::Lsn;
 
 use crate::background::{Background, Fetched, Outcome, Task};
 use crate::block::{Block, Pool};
-use crate::commit::{Committed, Committer, Placed};
+use crate::commit::{Committer, End, Placed};
 use crate::disk::LockGuard;
 use crate::fault::Fault;
 use crate::files::Directory;
 use crate::layout::{FLAG_MORE, PAGE, RECORD_HEAD, RecordHead};
 use crate::options::{Durability, FETCHES_MAX, Options, RECORD_BYTES_MAX};
+use crate::pace::Pace;
 use crate::places::{SharedPlaces, lock};
 use crate::record::{Record, RecordRef};
 use crate::ring::Ring;
@@ -61,7 +62,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    fn of(batch: &[Placed]) -> Option<Self> {
+    pub(crate) fn of(batch: &[Placed]) -> Option<Self> {
         let segment = batch.first()?.segment.sequence;
         let record_bytes = batch.iter().map(|placed| placed.block.record_bytes).sum();
         Some(Self { record_bytes, segment })
@@ -80,6 +81,9 @@ pub struct Journal {
     pub(crate) sealed: VecDeque<Block>,
     pub(crate) sealed_bytes: usize,
     pub(crate) in_flight: Option<InFlight>,
+    /// What the next block continues; out of date while a commit is in flight.
+    pub(crate) end: End,
+    pub(crate) pace: Pace,
     pub(crate) durable: Lsn,
     /// The first fault; repeated for ever.
     pub(crate) fault: Option<Fault>,
@@ -214,7 +218,7 @@ impl Journal {
         Ok(())
     }
 
-    fn seal(&mut self) {
+    pub(crate) fn seal(&mut self) {
         if !self.open.is_empty() {
             let next = Block::new(self.pool.take(), self.open.end());
             let whole = std::mem::replace(&mut self.open, next);
@@ -225,53 +229,6 @@ impl Journal {
     fn keep_sealed(&mut self, block: Block) {
         self.sealed_bytes += block.record_bytes;
         self.sealed.push_back(block);
-    }
-
-    /// Starts a commit of everything appended, unless one is in flight; call it when a turn ends.
-    /// Does nothing in the middle of a group, and waits for a segment when none is ready.
-    ///
-    /// # Errors
-    /// The fault that ended this journal.
-    pub fn flush(&mut self) -> Result<(), Fault> {
-        self.check()?;
-        if self.in_flight.is_some() || self.open.is_in_group() {
-            return Ok(());
-        }
-        if self.sealed.is_empty() && (self.open.is_empty() || !self.ring.fits(self.open.extent())) {
-            return self.check_room(0);
-        }
-        self.place_sealed();
-        if self.sealed.is_empty() && !self.open.is_empty() && self.ring.fits(self.open.extent()) {
-            self.seal();
-            self.place_sealed();
-        }
-        self.start_commit()
-    }
-
-    /// Gives waiting blocks their places, as far as there are any.
-    fn place_sealed(&mut self) {
-        while let Some(block) = self.sealed.front() {
-            let Some((segment, offset)) = self.ring.place(block.extent()) else { break };
-            if let Some(block) = self.sealed.pop_front() {
-                self.sealed_bytes = self.sealed_bytes.saturating_sub(block.record_bytes);
-                self.batch.push(Placed { block, segment, offset });
-            }
-        }
-    }
-
-    fn start_commit(&mut self) -> Result<(), Fault> {
-        if self.batch.is_empty() {
-            return self.check_room(0);
-        }
-        let batch = std::mem::take(&mut self.batch);
-        self.in_flight = InFlight::of(&batch);
-        if let Err(fault) = self.commits.send(batch) {
-            return self.poison(fault);
-        }
-        if self.options.durability == Durability::Memory {
-            self.commits.run_pending();
-        }
-        Ok(())
     }
 
     /// Collects what the workers finished.
@@ -313,34 +270,6 @@ impl Journal {
         }
         progress.maintained = true;
         self.finished(outcome, progress)
-    }
-
-    fn committed(&mut self, committed: Committed) -> Result<(), Fault> {
-        self.in_flight = None;
-        if let Err(fault) = committed.result {
-            return self.poison(fault);
-        }
-        let mut blocks = committed.blocks;
-        {
-            let mut places = lock(&self.places);
-            for placed in &blocks {
-                let range = placed.block.first..placed.block.end();
-                places.note(&placed.segment, range, placed.offset);
-            }
-        }
-        self.stats.commits += 1;
-        for placed in blocks.drain(..) {
-            self.stats.blocks += 1;
-            self.stats.record_bytes += placed.block.record_bytes as u64;
-            self.stats.written_bytes += placed.block.extent();
-            self.durable = placed.block.end();
-            self.tail.push(placed.block, &mut self.pool);
-        }
-        if let Some(taken) = committed.sync {
-            self.stats.sync.record(taken);
-        }
-        self.batch = blocks;
-        Ok(())
     }
 
     /// A committed record that is still in memory. `lsn` must be the position of a record.
@@ -439,11 +368,8 @@ impl Journal {
         {
             self.witnessed = next;
             let block = Block::new(Vec::new(), next);
-            let batch = vec![Placed { block, segment, offset }];
-            self.in_flight = InFlight::of(&batch);
-            if let Err(fault) = self.commits.send(batch) {
-                return self.poison(fault);
-            }
+            self.batch.push(Placed { block, segment, offset });
+            return self.start_commit();
         }
         Ok(())
     }

@@ -12,13 +12,14 @@ use model::Lsn;
 
 use crate::background::{Background, Cold};
 use crate::block::{Block, Pool};
-use crate::commit::Committer;
+use crate::commit::{Committer, End};
 use crate::disk::{Disk, LockGuard, MemoryDisk, lock_holder};
 use crate::fault::Fault;
 use crate::files::{Directory, parent};
 use crate::journal::{Fetches, Journal};
 use crate::layout::size;
 use crate::options::{Durability, Options, Workers};
+use crate::pace::Pace;
 use crate::reader::Reader;
 use crate::recovery::{Found, Recovery, recover};
 use crate::ring::Ring;
@@ -78,15 +79,11 @@ impl Journal {
         let found = recover(&dir, &options, |sequence| salt(&options, sequence))?;
         let Found { recovery, places, end, previous, incarnation, .. } = found;
         let places = Arc::new(Mutex::new(places));
-        let committer = Committer {
-            durability: options.durability,
-            incarnation,
-            previous,
-            stable: if is_volatile { Lsn::ZERO } else { end },
-        };
+        let stable = if is_volatile { Lsn::ZERO } else { end };
+        let log_end = End { durability: options.durability, incarnation, previous, stable };
         // Without a disk a commit is a copy: faster done here than handed to a thread.
         let commits =
-            if is_volatile { Link::inline(committer) } else { Link::start(committer, &workers)? };
+            if is_volatile { Link::inline(Committer) } else { Link::start(Committer, &workers)? };
         let cold = Cold { places: Arc::clone(&places), reader: Reader::default() };
         let background = Background { dir: dir.clone(), pace: options.pace_bytes, cold };
         let background = Link::start(background, &workers)?;
@@ -106,6 +103,8 @@ impl Journal {
             sealed: VecDeque::new(),
             sealed_bytes: 0,
             in_flight: None,
+            end: log_end,
+            pace: Pace::new(options.flush_wait_max, &workers),
             durable: end,
             fault: None,
             ring,

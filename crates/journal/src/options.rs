@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::layout::{BLOCK_HEAD, PAGE};
@@ -56,6 +57,9 @@ pub struct Options {
     pub free_bytes_min: u64,
     /// Background work syncs its file after this many bytes, so that no flush gets long.
     pub pace_bytes: u64,
+    /// A flush may be waited for (`Journal::flush_here`) while none of late took longer than this;
+    /// zero: never.
+    pub flush_wait_max: Duration,
     /// Where segment salts come from; `None`: random. Set by simulations only.
     pub seed: Option<u64>,
 }
@@ -71,6 +75,7 @@ impl Default for Options {
             checkpoint_bytes: 256 * MIB,
             free_bytes_min: 256 * MIB,
             pace_bytes: 2 * MIB,
+            flush_wait_max: Duration::ZERO,
             seed: None,
         }
     }

@@ -24,6 +24,7 @@ fn open(disk: &FaultyDisk) -> Result<(Journal, Recovery), Fault> {
         free_bytes_min: 1024 * 1024,
         pace_bytes: 16 * 1024,
         seed: Some(7),
+        ..Options::default()
     };
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Journal::open(disk, options, Workers::Inline)

@@ -10,6 +10,7 @@ mod backup;
 mod checkpoint;
 mod clock;
 mod cold;
+mod company;
 mod held;
 mod log;
 mod mailbox;

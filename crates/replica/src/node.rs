@@ -14,6 +14,7 @@ use model::{Envelope, Millis, Request, SessionId};
 use crate::alarm::{Alarm, Alarms};
 use crate::backup::Backups;
 use crate::clock::{Clock, Entropy};
+use crate::company::Company;
 use crate::held;
 use crate::log::CommitLog;
 use crate::mailbox::{Mailbox, Mailboxes, post};
@@ -28,6 +29,8 @@ const UNCOMMITTED_BYTES_MAX: usize = 32 * 1024 * 1024;
 const WAITING_MAX: usize = 16 * 1024;
 /// What the log's cache of recent records may keep when nothing happens.
 const IDLE_CACHE_BYTES: usize = 1024 * 1024;
+/// Larger batches are never waited for: parsing goes on while they are flushed.
+const WAIT_BYTES_MAX: usize = 32 * 1024;
 /// Records nobody waits for (acknowledgements) are flushed after this time.
 const LAZY_SYNC_MS: u64 = 5;
 
@@ -45,6 +48,7 @@ pub struct Node {
     logins: Vec<Login>,
     clock: Clock,
     alarms: Alarms,
+    company: Company,
     /// Somebody waits for the records in the open block.
     pub(crate) is_sync_wanted: bool,
     /// When the oldest record that nobody waits for was appended.
@@ -78,6 +82,7 @@ impl Node {
             logins: Vec::new(),
             clock: Clock::new(entropy),
             alarms: Alarms::default(),
+            company: Company::default(),
             is_sync_wanted: false,
             lazy_since: None,
             upkeep: Upkeep::default(),
@@ -118,6 +123,7 @@ impl Node {
 
     /// Appends and applies requests in order. Their outputs come out of [`Node::collect`].
     pub fn submit(&mut self, now: Millis, from: SessionId, batch: &mut Vec<Envelope>) {
+        self.company.note(now, from);
         let (before, jobs_before) = (self.tally.published, self.tally.enqueued);
         let mut added = 0;
         for envelope in batch.iter() {
@@ -203,12 +209,26 @@ impl Node {
         self.lazy_since = self.lazy_since.map(|since| since.min(now));
         let is_due = self.lazy_since.is_some_and(|since| now >= since.plus(LAZY_SYNC_MS));
         if (self.is_sync_wanted || is_due) && !self.log.journal.is_committing() {
-            self.log.journal.flush()?;
+            if self.may_wait(now) {
+                self.log.journal.flush_here()?;
+            } else {
+                self.log.journal.flush()?;
+            }
             self.is_sync_wanted = false;
             self.lazy_since =
                 (self.log.journal.open_lsn() < self.log.journal.next_lsn()).then_some(now);
         }
         Ok(())
+    }
+
+    /// Whether this thread may as well wait for the disk itself, which spares two wake-ups between
+    /// threads: somebody waits, the disk is quick, nobody else has asked for anything lately, and
+    /// the batch is so small that the next one would hardly gain from being parsed meanwhile.
+    fn may_wait(&self, now: Millis) -> bool {
+        self.is_sync_wanted
+            && self.company.is_alone(now)
+            && self.log.journal.is_prompt()
+            && self.log.journal.uncommitted_bytes() <= WAIT_BYTES_MAX
     }
 
     /// Collects what the journal's threads finished.

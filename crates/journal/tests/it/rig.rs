@@ -26,6 +26,7 @@ pub(crate) fn options() -> Options {
         free_bytes_min: 1024 * 1024,
         pace_bytes: 16 * 1024,
         seed: Some(7),
+        ..Options::default()
     }
 }
 

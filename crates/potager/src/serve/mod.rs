@@ -62,6 +62,10 @@ pub(crate) struct Start {
     pub(crate) goodbye_max: Duration,
 }
 
+/// While flushes are no slower than this, the runtime's thread may wait for one itself when it has
+/// a single client: for anybody else it is away for that long at most.
+const FLUSH_WAIT_MAX: Duration = Duration::from_micros(500);
+
 /// Runs the server until it is told to stop or its storage fails.
 ///
 /// # Errors
@@ -186,6 +190,7 @@ fn journal_options(settings: &Settings) -> journal::Options {
         cache_bytes: usize::try_from(settings.log.cache_bytes).unwrap_or(usize::MAX),
         checkpoint_bytes: settings.log.checkpoint_bytes,
         free_bytes_min: settings.alarm.disk_free_bytes_min,
+        flush_wait_max: FLUSH_WAIT_MAX,
         ..journal::Options::default()
     }
 }

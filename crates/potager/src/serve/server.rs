@@ -37,11 +37,42 @@ pub(crate) struct Server {
 
 /// How long nothing must happen before memory is given back.
 const IDLE: Duration = Duration::from_secs(5);
+/// The allocator gives freed memory back to the system only when asked for some a second later.
+const FREED: Duration = Duration::from_millis(1500);
+/// Large enough that the allocator keeps no such block for later.
+const NUDGE_BYTES: usize = 32 * 1024 * 1024;
+/// How long to sleep when there is nothing more to give back.
+const SLEEP: Duration = Duration::from_mins(1);
+
+/// How far the server has come with giving memory back since something happened.
+#[derive(Clone, Copy)]
+enum Rest {
+    Awake,
+    Trimmed,
+    Asleep,
+}
+
+impl Rest {
+    /// How long nothing must happen before the next step.
+    const fn pause(self) -> Duration {
+        match self {
+            Self::Awake => IDLE,
+            Self::Trimmed => FREED,
+            Self::Asleep => SLEEP,
+        }
+    }
+}
 
 /// The wall clock.
 pub(crate) fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Makes the allocator look at what was freed: it does so when a large block is given back, and an
+/// idle server asks for none. The block is never touched, so it costs no memory.
+fn nudge_allocator() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(NUDGE_BYTES)));
 }
 
 impl Server {
@@ -109,7 +140,7 @@ impl Server {
     ///
     /// Returns only for a storage fault: the process must end then.
     pub(crate) async fn turns(self: &Rc<Self>) -> Fault {
-        let mut is_trimmed = false;
+        let mut rest = Rest::Awake;
         loop {
             self.is_rung.set(false);
             let outcome = self.node.borrow_mut().as_mut().map(|node| node.commit(now()));
@@ -119,17 +150,16 @@ impl Server {
                 Some(Err(fault)) => return fault,
             };
             self.check_logins();
-            let longest = if is_trimmed { Duration::from_mins(1) } else { IDLE };
+            let longest = rest.pause();
             let pause = deadline.map_or(longest, |deadline| {
                 Duration::from_millis(deadline.0.saturating_sub(now().0)).min(longest)
             });
             tokio::select! {
                 biased;
-                () = self.bell.notified() => is_trimmed = false,
+                () = self.bell.notified() => rest = Rest::Awake,
                 () = tokio::time::sleep(pause) => {
-                    if pause == IDLE && !is_trimmed {
-                        is_trimmed = true;
-                        self.trim();
+                    if pause == longest {
+                        rest = self.give_back(rest);
                     }
                 }
             }
@@ -142,6 +172,20 @@ impl Server {
             node.trim();
         }
         self.buffers.shrink();
+    }
+
+    /// One step towards the least memory.
+    fn give_back(&self, rest: Rest) -> Rest {
+        match rest {
+            Rest::Awake => {
+                self.trim();
+                Rest::Trimmed
+            }
+            Rest::Trimmed | Rest::Asleep => {
+                nudge_allocator();
+                Rest::Asleep
+            }
+        }
     }
 
     /// Answers logins: known ones at once, others after a password check off the thread.

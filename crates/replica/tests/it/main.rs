@@ -16,6 +16,7 @@ mod complete;
 mod durability;
 mod faults;
 mod one_commit;
+mod prompt;
 mod recovery;
 mod repair;
 mod rig;
