@@ -22,6 +22,8 @@ STOP_LIMIT_S = 10.0
 GREETINGS = {
     "amqp": (b"AMQP\x00\x00\x09\x01", b"\x01"),
     "beanstalk": (b"list-tube-used\r\n", b"USING "),
+    "work": (b"GET /health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+             b"HTTP/1.1 200 "),
 }
 
 
@@ -122,6 +124,7 @@ class Potager(Server):
         self.binary = binary
         self.extra = extra
         self.door = door
+        self.amqp = ""
         self.http = ""
         self.beanstalk = ""
 
@@ -134,20 +137,24 @@ class Potager(Server):
         with log:
             self.process = subprocess.Popen(
                 [str(self.binary), "serve", "--data-dir", str(self.data_dir),
-                 *self._doors(), "--http", "127.0.0.1:0", "--ready-file", str(ready),
-                 *self.extra],
+                 *self._doors(), "--ready-file", str(ready), *self.extra],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )
         doors = self._await_ready(ready)
-        self.port = int(doors[self.door].rsplit(":", 1)[1])
+        # The work API is a part of the HTTP door.
+        own = "http" if self.door == "work" else self.door
+        self.port = int(doors[own].rsplit(":", 1)[1])
+        self.amqp = doors.get("amqp", "")
         self.http = doors.get("http", "")
         self.beanstalk = doors.get("beanstalk", "")
 
     def _doors(self) -> list[str]:
-        own = [f"--{self.door}", f"127.0.0.1:{self.port}"]
+        own, any_port = f"127.0.0.1:{self.port}", "127.0.0.1:0"
+        if self.door == "work":
+            return ["--http", own, "--amqp", any_port, "--beanstalk", any_port]
         if self.door == "amqp":
-            return [*own, "--beanstalk", "127.0.0.1:0"]
-        return ["--amqp", "off", *own]
+            return ["--http", any_port, "--amqp", own, "--beanstalk", any_port]
+        return ["--http", any_port, "--amqp", "off", f"--{self.door}", own]
 
     def _await_ready(self, ready: Path) -> dict[str, str]:
         deadline = time.monotonic() + START_LIMIT_S

@@ -14,6 +14,7 @@ from . import environment
 
 OWN = environment.HERE / "amqp"
 BEANSTALK = environment.HERE / "beanstalk"
+WORK = environment.HERE / "work"
 
 # A port where nobody listens: celery's suite then sees at once that there is no Redis, and never
 # finds one that happens to run on this machine.
@@ -54,6 +55,10 @@ def _own(name: str, limit_s: int, files: tuple[str, ...], about: str) -> Suite:
 
 def _beanstalk(name: str, limit_s: int, files: tuple[str, ...], about: str) -> Suite:
     return Suite(f"beanstalk/{name}", limit_s, lambda: BEANSTALK, files, lambda port: {}, about)
+
+
+def _work(name: str, limit_s: int, files: tuple[str, ...], about: str) -> Suite:
+    return Suite(f"work/{name}", limit_s, lambda: WORK, files, lambda port: {}, about)
 
 
 SUITES = (
@@ -107,6 +112,14 @@ SUITES = (
     Suite("beanstalk/differential", 300, lambda: environment.HERE / "beanstalk_differential",
           ("test_differential.py",), lambda port: {},
           "generated sequences of commands: Potager and beanstalkd must answer the same"),
+    _work("api", 300, ("test_jobs.py", "test_results.py", "test_tokens.py"),
+          "urllib: every call of the work API, its answers and its refusals"),
+    _work("interop", 300, ("test_interop.py",),
+          "pika and greenstalk on the queues of the work API, both ways"),
+    _work("faults", 300, ("test_faults.py",),
+          "clients that go away, restarts and kill -9 between the calls of a worker"),
+    _work("hostile", 300, ("test_hostile_http.py",),
+          "raw sockets: the hostile inputs of an HTTP door"),
     _beanstalk("ledger", 120, ("test_ledger.py",), "inserted and deleted jobs through kill -9"),
 )
 

@@ -214,7 +214,7 @@ impl Player {
             Request::Job(_, JobVerb::Bury { .. }) => Reply::Released { is_buried: true },
             Request::Enqueue(_) => {
                 self.jobs += 1;
-                Reply::Enqueued { job: JobId(self.jobs) }
+                Reply::Enqueued { job: JobId(self.jobs), queue: model::QueueId(0) }
             }
             Request::Work(work) => match &**work {
                 Work::LookFirst(..) => return self.show(now, &envelope, JobId(1)),

@@ -222,9 +222,7 @@ pub const SETTINGS: &[Setting] = &[
         "3",
         "The failure of a job, as its worker says, that is its last: then it is dead-lettered or \
          buried. The delivery limit of its queue goes before.",
-        |s, v| {
-            v.number().and_then(|n| u32::try_from(n).ok()).map(|n| s.limits.job_failures_max = n)
-        },
+        |s, v| v.number().map(|n| s.limits.job_failures_max = n),
     ),
     plain(
         "work.results_max",

@@ -13,7 +13,7 @@
 //! | delayed | count, each: due, LSN, body, head |
 //! | condemned | count, each: `QueueId` u32, level u8, seq, reason u8, entry |
 //! | work done | see [`crate::work::Done`] (from version 3 on) |
-//! | results | per vhost: last revision, gap; count, each: key, LSN, record bytes, stored, expiry plus one (0 for never); count of remembered deletions, each: revision, key (from version 4 on) |
+//! | results | per vhost, see `put_results` (from version 4 on) |
 //! | end | `END.` |
 //!
 //! Counts and numbers without a type are varints; `u16`/`u32` little endian; names are texts as in
@@ -404,6 +404,8 @@ fn put_routing(out: &mut Vec<u8>, state: &State) {
     }
 }
 
+/// Last revision, gap; count, each: key, LSN, record bytes, when it was stored, expiry plus one (0
+/// for never); count of remembered deletions, each: revision, key.
 fn put_results(out: &mut Vec<u8>, state: &State) {
     for vhost in state.vhosts.iter().flatten() {
         let results = &vhost.results;

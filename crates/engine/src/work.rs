@@ -9,19 +9,22 @@
 
 mod attempt;
 mod done;
+mod end;
 mod facts;
 mod finish;
 mod give;
 mod job;
 mod lease;
+mod look;
 mod take;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use model::properties::Property;
 use model::{
-    ConsumerId, Enqueue, JobId, Log, Lsn, MessageRef, Overflow, QueueId, QueueKind, QueueOptions,
-    QueueSpec, Refusal, Reply, SessionId, Verb, VhostId, Work, WorkCount,
+    ConsumerId, Enqueue, JobId, Log, Lsn, MessageRef, Overflow, Properties, QueueId, QueueKind,
+    QueueOptions, QueueSpec, Refusal, Reply, SessionId, Verb, VhostId, Work, WorkCount,
 };
 
 pub(crate) use attempt::Past;
@@ -287,7 +290,7 @@ impl Engine {
         self.claims(turn, asker)?.has_put = true;
         if let Some(first) = self.holder(id, job, turn.now()) {
             let gate = turn.log.next_lsn();
-            turn.reply(asker, gate, Reply::Enqueued { job: first });
+            turn.reply(asker, gate, Reply::Enqueued { job: first, queue: id });
             return Ok(());
         }
         let Some(queue) = self.state.queues.get(&id) else { return Err(Refusal::NotOpen) };
@@ -302,7 +305,7 @@ impl Engine {
         let lsn = turn.log.next_lsn();
         self.store_job(turn, (vhost, id), (job, false));
         let gate = turn.log.next_lsn();
-        turn.reply(asker, gate, Reply::Enqueued { job: JobId::from(lsn) });
+        turn.reply(asker, gate, Reply::Enqueued { job: JobId::from(lsn), queue: id });
         Ok(())
     }
 
@@ -505,9 +508,19 @@ fn job_head(vhost: VhostId, now: u64, job: &Enqueue) -> record::Head<'_> {
         vhost,
         at: now,
         job: Some(JobHead { rank, lease_s, delay_s }),
+        ttl: time_to_live(properties),
         message: MessageRef { routing_key: &job.queue, body: &job.body, properties, exchange: b"" },
         ..record::Head::default()
     }
+}
+
+/// What a property list says about how long a job is wanted, in ms.
+fn time_to_live(properties: &[u8]) -> Option<u64> {
+    if properties == PERSISTENT {
+        return None;
+    }
+    let list = Properties::parse(properties).ok()?;
+    std::str::from_utf8(list.get(Property::Expiration)?).ok()?.parse().ok()
 }
 
 /// The property list of a job: delivery mode 2 and nothing else.

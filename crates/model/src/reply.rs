@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::{
-    ConsumerId, Held, Idle, JobFacts, JobId, Lsn, MessageRef, Millis, Publish, QueueFacts, Refusal,
-    ResultFacts, ResultRef, TakenFacts, Ticket, WorkFacts,
+    ConsumerId, Held, Idle, JobFacts, JobId, Lsn, MessageRef, Millis, Publish, QueueFacts, QueueId,
+    Refusal, ResultFacts, ResultRef, TakenFacts, Ticket, WorkFacts,
 };
 
 /// The answer to one request.
@@ -50,6 +50,8 @@ pub enum Reply {
     Enqueued {
         /// Its id.
         job: JobId,
+        /// The queue it is in.
+        queue: QueueId,
     },
     /// The claim of a job has ended.
     Released {

@@ -10,7 +10,7 @@ use config::{Resolved, SETTINGS, Sources, TextFile};
 use crate::{
     commands::{
         backup, beanstalkd, bench, check_config, completions, config as config_command, demo, get,
-        permissions, publish, queues, repair, serve, users, version, vhosts, work,
+        permissions, publish, queues, repair, serve, tokens, users, version, vhosts, work,
     },
     exit::{self, Usage},
     output,
@@ -57,6 +57,9 @@ enum Command {
     /// Back a server up, check a backup, make a data directory of one
     #[command(after_help = backup::EXAMPLE)]
     Backup(backup::Args),
+    /// Give programs access to the work API
+    #[command(after_help = tokens::EXAMPLE)]
+    Tokens(tokens::Args),
     /// Examine a damaged data directory, and put it right
     #[command(after_help = repair::EXAMPLE)]
     Repair(repair::Args),
@@ -102,6 +105,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Queues(args) => queues::run(&args),
         Command::Users(args) => users::run(&args),
         Command::Permissions(args) => permissions::run(&args),
+        Command::Tokens(args) => tokens::run(&args),
         Command::Vhosts(args) => vhosts::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Repair(args) => repair::run(&args),

@@ -248,7 +248,7 @@ impl JobLedger {
         let Some(asked) = self.asked.remove(&ticket) else { return };
         match (asked.what, reply) {
             (_, Reply::Refused(_)) => {}
-            (What::Enqueue(job), Reply::Enqueued { job: id }) => {
+            (What::Enqueue(job), Reply::Enqueued { job: id, .. }) => {
                 let is_new = stored(*id) == Some(job.1);
                 self.came(asked.vhost, *id, *job, (now, is_new));
             }

@@ -3,7 +3,8 @@
 //!
 //! `x-death` is an array of tables, newest first, one per queue and reason: `count`, `reason`,
 //! `queue`, `time` (of the first), `exchange`, `routing-keys`, `original-expiration` if there was
-//! one. A job that workers tried has `x-attempts`, ours: what became of each try. `x-first-death-*` stay as first set, `x-last-death-*` follow. `expiration` is removed.
+//! one. A job that workers tried has `x-attempts`, ours: what became of each try.
+//! `x-first-death-*` stay as first set, `x-last-death-*` follow. `expiration` is removed.
 //! Source: `RabbitMQ` "Dead Letter Exchanges"; observed, `RabbitMQ` 3.13.
 
 use bytes::Bytes;

@@ -1,4 +1,5 @@
-//! What is asked about results, and how they come and go.
+//! What is asked about results, and how they come and go. Not here: how they stand in memory
+//! (`result.rs`), and the commits that a result is a part of (`commit.rs`).
 
 use bytes::Bytes;
 use model::limits::{RESULT_NOTES_BYTES_MAX, RESULTS_MAX};

@@ -17,7 +17,7 @@ pub(super) enum Claimed {
 impl World {
     pub(super) fn enqueue(&mut self, session: SessionId, job: Enqueue) -> JobId {
         let reply = self.ask(session, Request::Enqueue(job));
-        let Reply::Enqueued { job } = reply else { panic!("{reply:?}") };
+        let Reply::Enqueued { job, .. } = reply else { panic!("{reply:?}") };
         job
     }
 

@@ -209,7 +209,7 @@ impl Check {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
     #[test]
-    fn a_result_is_there_when_its_input_is_acknowledged_and_the_next_is_published(steps in steps()) {
+    fn a_result_is_there_when_its_input_is_gone_and_the_next_is_published(steps in steps()) {
         let mut check = Check::new();
         for step in &steps {
             check.step(step);

@@ -1,5 +1,6 @@
-//! What became of a worker's attempt at a job that did not finish it: who, how, why. A job keeps its
-//! last attempts as long as it is in its queue; one that fails too often is laid aside with them.
+//! What became of a worker's attempt at a job that did not finish it: who, how, why. A job keeps
+//! its last attempts as long as it is in its queue; one that fails too often is laid aside with
+//! them.
 
 use bytes::Bytes;
 use model::{
@@ -7,7 +8,7 @@ use model::{
     Log, Lsn, Millis, Refusal, Reply, SessionId,
 };
 
-use super::job::Ending;
+use super::end::Ending;
 use super::take::held_of;
 use crate::Engine;
 use crate::channel::{Asker, Slot, Turn};

@@ -1,24 +1,17 @@
-//! What is done with one job: deleted, given back, laid aside, kicked, looked at. A job is found by
-//! its id: with whoever claimed it, or in its queue.
+//! What is done with one job: deleted, given back, laid aside, kicked. A job is found by its id:
+//! with whoever claimed it, or in its queue. How a claim ends is `end.rs`, looking at one `look.rs`.
 
-use model::{
-    Attempt, AttemptEnd, JobFacts, JobId, JobRef, JobState, JobVerb, Log, Lsn, QueueId, Refusal,
-    Reply, SessionId, Verb, WorkCount,
-};
+use model::{JobId, JobState, JobVerb, Log, Lsn, QueueId, Refusal, Reply, Verb, WorkCount};
 
-use super::attempt::append_ended;
+use super::end::Ending;
 use super::give::Wish;
-use super::{Claims, seconds_from};
+use super::seconds_from;
 use crate::Engine;
 use crate::channel::{Asker, Slot, Turn};
-use crate::dead_letter::Reason;
-use crate::dispatch::Loss;
-use crate::effects::{Output, Place, Push};
-use crate::fifo::{Entry, NEVER};
-use crate::loose::{self, Job, Shift, Tally, Why};
+use crate::fifo::Entry;
+use crate::loose::{self, Shift, Why};
 use crate::record::{self, Run};
 use crate::settle::End;
-use bytes::Bytes;
 
 /// Most jobs kicked by one request: each is a record.
 const KICKS_MAX: u64 = 65_536;
@@ -30,24 +23,6 @@ pub(super) struct Found {
     pub level: u8,
     pub seq: u64,
     pub state: JobState,
-}
-
-/// How somebody has a job.
-struct Holder {
-    entry: Entry,
-    /// When the lease ends, ms since 1970.
-    until: u64,
-}
-
-/// How a claim of a job ends, unless it is done.
-#[derive(Clone, Debug)]
-pub(super) struct Ending {
-    pub why: Why,
-    /// `None`: as it was.
-    pub rank: Option<u32>,
-    pub delay_s: u32,
-    /// It was a worker's attempt.
-    pub attempt: Option<Box<Attempt>>,
 }
 
 impl Engine {
@@ -81,7 +56,7 @@ impl Engine {
     }
 
     /// Finds a job that nobody has: first where the asker works, then everywhere it may read.
-    fn find_job(&self, asker: Asker, id: JobId) -> Option<Found> {
+    pub(super) fn find_job(&self, asker: Asker, id: JobId) -> Option<Found> {
         let vhost = self.entered(asker).ok()?;
         let channel = self.sessions.channel(asker.session, asker.channel);
         let used = channel.and_then(|it| it.claims.as_ref()?.used);
@@ -176,100 +151,13 @@ impl Engine {
         Some(())
     }
 
-    /// Ends the claim of a job that was taken from its channel; the job goes to stand outside the
-    /// lines of its queue. Returns whether it is buried now.
-    pub(super) fn end_claim<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        slot: &Slot,
-        ending: &Ending,
-    ) -> bool {
-        let Some(queue) = self.state.queues.get_mut(&slot.queue) else {
-            // The queue was deleted meanwhile, and with it, in the log, this job.
-            self.state.holdings.release(&slot.entry());
-            return false;
-        };
-        queue.unsettled -= 1;
-        let place = (slot.queue, slot.level, slot.seq);
-        let is_once_too_often = match &ending.attempt {
-            None => queue.returns_max().is_some_and(|max| slot.returns.saturating_add(1) > max),
-            // Only what is the job's own fault counts.
-            Some(attempt) => {
-                let most = self.limits.job_failures_max;
-                attempt.end == AttemptEnd::Failed
-                    && queue.is_last_failure(slot, &attempt.failure, most)
-            }
-        };
-        let is_dead = is_once_too_often && queue.spec.options.dead_letter_exchange.is_some();
-        if is_dead && ending.attempt.is_none() {
-            queue.will_change(turn.log.next_lsn());
-            let mut loss =
-                Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
-            let end = (place, slot.entry());
-            loss.end(queue, &mut self.state.holdings, end, Reason::DeliveryLimit);
-            self.write_settles(turn);
-            self.state.wake(slot.queue);
-            return false;
-        }
-        let is_buried = (is_once_too_often && !is_dead) || ending.why == Why::Buried;
-        let (rank, delay_s) = queue.stays(slot.level, slot.seq);
-        let is_delayed = ending.delay_s > 0 && !is_buried;
-        let shift = Shift {
-            queue: slot.queue,
-            level: slot.level,
-            seq: slot.seq,
-            why: ending.why,
-            was_claimed: true,
-            is_buried,
-            rank: ending.rank.unwrap_or(rank),
-            due: if is_delayed { seconds_from(turn.now(), ending.delay_s) } else { 0 },
-            delay_s: match ending.why {
-                Why::Released | Why::Failed => ending.delay_s,
-                Why::TimedOut | Why::Buried | Why::Kicked | Why::Lost => delay_s,
-            },
-        };
-        match &ending.attempt {
-            None => self.write_shift(turn, &shift, Some(slot.entry())),
-            Some(attempt) => self.write_attempt(turn, (&shift, attempt), slot.entry()),
-        }
-        if is_dead {
-            self.bury_failed(turn, slot);
-        }
-        is_buried || is_dead
-    }
-
-    /// Writes the end of an attempt down and carries it out.
-    fn write_attempt<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        (shift, attempt): (&Shift, &Attempt),
-        held: Entry,
-    ) {
-        let changed = append_ended(turn.log, &mut self.scratch.head, (shift, attempt));
-        self.state.end_attempt((shift, attempt), Some(held), changed);
-        if let Some(queue) = self.state.queues.get_mut(&shift.queue) {
-            queue.changed = changed;
-        }
-        self.state.wake(shift.queue);
-    }
-
-    /// A job that failed for the last time and stands outside the lines now goes to the
-    /// dead-letter exchange, with its attempts.
-    fn bury_failed<L: Log>(&mut self, turn: &mut Turn<'_, L>, slot: &Slot) -> Option<()> {
-        let queue = self.state.queues.get_mut(&slot.queue)?;
-        let head = queue.pop_loose(slot.stored.lsn()?)?;
-        queue.will_change(turn.log.next_lsn());
-        let mut loss =
-            Loss { now: turn.now(), graves: &mut self.graves, runs: &mut self.scratch.runs };
-        let end = ((slot.queue, head.level, head.taken.seq), head.taken.entry);
-        loss.end(queue, &mut self.state.holdings, end, Reason::DeliveryLimit);
-        self.write_settles(turn);
-        self.state.wake(slot.queue);
-        Some(())
-    }
-
     /// Writes a move down and carries it out.
-    fn write_shift<L: Log>(&mut self, turn: &mut Turn<'_, L>, shift: &Shift, held: Option<Entry>) {
+    pub(super) fn write_shift<L: Log>(
+        &mut self,
+        turn: &mut Turn<'_, L>,
+        shift: &Shift,
+        held: Option<Entry>,
+    ) {
         let bytes = &mut self.scratch.head;
         bytes.clear();
         shift.put(bytes);
@@ -355,206 +243,6 @@ impl Engine {
         };
         let wish = Wish { ticket: asker.ticket, lease_s: None };
         self.hand_over(turn, (asker, wish), (found.queue, head, is_picked))
-    }
-
-    /// `Request::Inspect`.
-    pub(crate) fn inspect<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        asker: Asker,
-        job: JobRef,
-    ) -> Result<(), Refusal> {
-        let vhost = self.entered(asker)?;
-        let queue = self.state.queues.get(&job.queue).filter(|queue| queue.vhost == vhost);
-        if let Some(queue) = queue {
-            self.check_queue(asker, Verb::Read, &queue.name)?;
-        }
-        let shown = queue.map(|queue| queue.id).and_then(|_| self.look_at(turn, asker, job));
-        if shown.is_none() {
-            let gate = turn.log.next_lsn();
-            turn.reply(asker, gate, Reply::Empty);
-        }
-        Ok(())
-    }
-
-    fn look_at<L: Log>(&mut self, turn: &mut Turn<'_, L>, asker: Asker, job: JobRef) -> Option<()> {
-        if let Some(taking) = self.takers.get(job) {
-            let channel = self.sessions.channel(taking.session, taking.channel)?;
-            let slot = channel.unsettled.get(taking.tag)?;
-            let place = (slot.queue, slot.level, slot.seq);
-            let holder = Holder { entry: slot.entry(), until: slot.lease_until };
-            let worker = Bytes::copy_from_slice(self.worker_of(taking.session));
-            return self.show(turn, asker, (place, Some(holder), worker));
-        }
-        let (level, seq, state) = self.state.queues.get(&job.queue)?.find(Lsn(job.id.0))?;
-        if state == JobState::Claimed {
-            return None;
-        }
-        self.show(turn, asker, ((job.queue, level, seq), None, Bytes::new()))
-    }
-
-    /// `JobVerb::Look`.
-    fn look<L: Log>(&mut self, turn: &mut Turn<'_, L>, asker: Asker, id: JobId) -> Option<()> {
-        let (queue, level, seq, holder) = if let Some(slot) = self.anybodys(asker, id) {
-            let holder = Holder { entry: slot.entry(), until: slot.lease_until };
-            (slot.queue, slot.level, slot.seq, Some(holder))
-        } else {
-            let found = self.find_job(asker, id)?;
-            if found.state == JobState::Claimed {
-                // With a consumer of another door.
-                return None;
-            }
-            (found.queue, found.level, found.seq, None)
-        };
-        self.show(turn, asker, ((queue, level, seq), holder, Bytes::new()))
-    }
-
-    /// A claimed job: the asker's own, or that of any session.
-    fn anybodys(&self, asker: Asker, id: JobId) -> Option<&Slot> {
-        let own = self.sessions.channel(asker.session, asker.channel);
-        let own = own.and_then(|channel| channel.unsettled.get(channel.held(id)?));
-        own.or_else(|| {
-            let vhost = self.entered(asker).ok();
-            let sessions = self.sessions.iter().filter(|session| session.vhost == vhost);
-            let mut channels = sessions.flat_map(|session| session.channels.values());
-            channels.find_map(|channel| channel.unsettled.get(channel.held(id)?))
-        })
-    }
-
-    /// `Work::LookFirst`.
-    pub(super) fn look_first<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        asker: Asker,
-        (name, state): (&[u8], JobState),
-    ) -> Result<(), Refusal> {
-        self.done.count(
-            turn.now(),
-            match state {
-                JobState::Ready | JobState::Claimed => WorkCount::LookReady,
-                JobState::Delayed => WorkCount::LookDelayed,
-                JobState::Buried => WorkCount::LookBuried,
-            },
-        );
-        let id = self.job_queue(asker, name)?;
-        let queue = id.and_then(|id| self.state.queues.get_mut(&id));
-        let place = queue.and_then(|queue| {
-            queue.ripen(turn.now());
-            let lsn = match state {
-                JobState::Ready => queue.first()?.1,
-                JobState::Delayed | JobState::Buried | JobState::Claimed => {
-                    queue.loose()?.first(state)?
-                }
-            };
-            let (level, seq, _) = queue.find(lsn)?;
-            Some((queue.id, level, seq))
-        });
-        let shown = place.and_then(|place| self.show(turn, asker, (place, None, Bytes::new())));
-        if shown.is_none() {
-            turn.reply(asker, Lsn::ZERO, Reply::Empty);
-        }
-        Ok(())
-    }
-
-    /// Answers with what is known about a job; `holder` when somebody has it.
-    fn show<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        asker: Asker,
-        ((id, level, seq), holder, worker): ((QueueId, u8, u64), Option<Holder>, Bytes),
-    ) -> Option<()> {
-        let until = holder.as_ref().map_or(NEVER, |holder| holder.until);
-        let claimed = holder.map(|holder| holder.entry);
-        let now = turn.now();
-        let queue = self.state.queues.get_mut(&id)?;
-        queue.ripen(now);
-        let is_claimed = claimed.is_some();
-        let job = loose::position(seq).and_then(|lsn| queue.loose()?.get(lsn));
-        let entry = match (claimed, job) {
-            (Some(entry), _) => entry,
-            (None, Some(job)) => job.entry.clone(),
-            (None, None) => queue.entry(level, seq)?,
-        };
-        let tally = job.map_or_else(Tally::default, |job| job.tally);
-        let state =
-            if is_claimed { JobState::Claimed } else { job.map_or(JobState::Ready, Job::state) };
-        let until = if state == JobState::Delayed { job.map_or(NEVER, |it| it.due) } else { until };
-        let (rank, delay_s) = queue.stays(level, seq);
-        let lsn = entry.stored.lsn()?;
-        let facts = JobFacts {
-            id: JobId::from(lsn),
-            queue: queue.name.clone(),
-            state,
-            rank,
-            delay_s,
-            lease_s: entry.lease_s,
-            left_s: if until == NEVER { 0 } else { until.saturating_sub(now + 1) / 1000 },
-            claims: entry.returns.saturating_add(u32::from(is_claimed)),
-            timeouts: tally.timeouts,
-            releases: tally.releases,
-            buries: tally.buries,
-            kicks: tally.kicks,
-            failures: tally.failures,
-            worker,
-            attempts: job
-                .and_then(|job| job.past.as_ref())
-                .map_or(Vec::new(), |past| past.all().to_vec()),
-            now: turn.at.now,
-        };
-        let bytes = entry.body.saturating_add(entry.head);
-        let gate = queue.changed.max(lsn.plus(1));
-        let push = Push::Job {
-            ticket: asker.ticket,
-            channel: asker.channel,
-            facts: Box::new(facts),
-            place: Place::Log(lsn),
-            bytes,
-        };
-        // The record is needed until it was shown, whatever happens to the job meanwhile.
-        self.state.holdings.grains.add(lsn, entry.record_bytes());
-        let owner = self.sessions.get_mut(asker.session)?;
-        owner.flight.hand(bytes, Some(entry));
-        turn.out.outputs.push(Output { session: asker.session, gate, push });
-        Some(())
-    }
-
-    /// The jobs of a channel that ends go back. Whatever can stand in its line again does.
-    pub(crate) fn lose_claims<L: Log>(
-        &mut self,
-        turn: &mut Turn<'_, L>,
-        (session, number): (SessionId, u16),
-        (claims, slots): (&Claims, &mut Vec<Slot>),
-    ) {
-        if claims.is_worker {
-            for slot in slots.drain(..) {
-                self.takers.forget(&slot);
-                let end = (AttemptEnd::Lost, model::Failure::default());
-                let ending = self.ending_of(turn.now(), session, end);
-                self.end_claim(turn, &slot, &ending);
-            }
-            self.end_claims(session, number, claims);
-            return;
-        }
-        let ending = Ending { why: Why::Lost, rank: None, delay_s: 0, attempt: None };
-        let is_buried_when_lost = |engine: &Self, slot: &Slot| {
-            let queue = engine.state.queues.get(&slot.queue);
-            queue.is_some_and(|queue| {
-                queue.spec.options.dead_letter_exchange.is_none()
-                    && queue.returns_max().is_some_and(|max| slot.returns >= max)
-            })
-        };
-        let mut picked = Vec::new();
-        slots.retain(|slot| {
-            let stays = !slot.is_picked && !is_buried_when_lost(self, slot);
-            if !stays {
-                picked.push(slot.clone());
-            }
-            stays
-        });
-        for slot in &picked {
-            self.end_claim(turn, slot, &ending);
-        }
-        self.end_claims(session, number, claims);
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use model::{AttemptEnd, Failure, Log, Lsn, Reply, SessionId};
 
-use super::job::Ending;
+use super::end::Ending;
 use crate::Engine;
 use crate::channel::{Asker, Sessions, Slot, Turn};
 use crate::fifo::NEVER;

@@ -18,6 +18,7 @@ pub(crate) mod publish;
 pub(crate) mod queues;
 pub(crate) mod repair;
 pub(crate) mod serve;
+pub(crate) mod tokens;
 pub(crate) mod users;
 pub(crate) mod version;
 pub(crate) mod vhosts;

@@ -12,6 +12,11 @@ use super::{Node, render::Failure};
 /// Longest `Authorization` value that is decoded.
 const LOGIN_BYTES_MAX: usize = 4096;
 
+/// How the names of users begin that are tokens.
+pub(crate) const TOKEN_USER: &str = "token-";
+/// The tag of users that are tokens.
+pub(crate) const TOKEN_TAG: &str = "token";
+
 /// A user who logged in.
 #[derive(Debug)]
 pub(super) struct User {
@@ -83,8 +88,11 @@ pub(super) fn login(headers: &HeaderMap, is_loopback: bool) -> Result<Credential
     let (scheme, encoded) = text
         .and_then(|text| text.split_once(' '))
         .ok_or_else(|| Failure::login("the login cannot be read"))?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return token(encoded.trim(), is_loopback);
+    }
     if !scheme.eq_ignore_ascii_case("basic") {
-        return Err(Failure::login("only basic authentication is known"));
+        return Err(Failure::login("only basic authentication and tokens are known"));
     }
     let decoded = Base64::decode_vec(encoded.trim()).ok();
     let at = decoded.as_ref().and_then(|bytes| bytes.iter().position(|byte| *byte == b':'));
@@ -94,6 +102,15 @@ pub(super) fn login(headers: &HeaderMap, is_loopback: bool) -> Result<Credential
     let decoded = Bytes::from(decoded);
     let proof = Proof::Password(decoded.slice(at + 1..));
     Ok(Credentials { user: decoded.slice(..at), proof, is_loopback })
+}
+
+/// A token is a user with a long password: `pt_NAME_SECRET`.
+fn token(text: &str, is_loopback: bool) -> Result<Credentials, Failure> {
+    let parts = text.strip_prefix("pt_").and_then(|rest| rest.split_once('_'));
+    let (name, secret) = parts.ok_or_else(|| Failure::login("the token cannot be read"))?;
+    let user = Bytes::from(format!("{TOKEN_USER}{name}"));
+    let proof = Proof::Password(Bytes::copy_from_slice(secret.as_bytes()));
+    Ok(Credentials { user, proof, is_loopback })
 }
 
 /// Checks a login with the node.

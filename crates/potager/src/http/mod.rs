@@ -16,6 +16,7 @@ mod render;
 mod route;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::{future::Future, net::SocketAddr, rc::Rc};
 
@@ -25,6 +26,7 @@ use model::{Reply, Request as Ask};
 use net::http::{Body, Request, Response};
 use replica::{Actor, NoBackup};
 
+pub(crate) use guard::{TOKEN_TAG, TOKEN_USER};
 pub(crate) use metrics::{Latency, NodeStats};
 
 use crate::login::Logins;
@@ -33,6 +35,8 @@ use crate::login::Logins;
 pub(crate) trait Node {
     /// Asks one thing in somebody's name, in a virtual host when it needs one; always answers.
     fn ask(&self, actor: Actor, vhost: Option<Bytes>, request: Ask) -> impl Future<Output = Reply>;
+    /// Carries out a call of the work API in a user's name; always answers.
+    fn work(&self, user: Bytes, call: gateway::Call) -> impl Future<Output = gateway::Answer>;
     /// The counters of this moment.
     fn stats(&self) -> NodeStats;
     /// Starts a backup and hands its stream over.
@@ -64,11 +68,14 @@ impl<N: Node> HttpState<N> {
 }
 
 /// Answers one request; `peer` is the other end of its connection.
-pub(crate) async fn handle<N: Node>(
+pub(crate) async fn handle<N: Node + Clone + 'static>(
     state: Rc<HttpState<N>>,
     request: Request<Bytes>,
     peer: SocketAddr,
 ) -> Response<Body> {
+    if gateway::is_ours(request.uri().path()) {
+        return work::handle(&state, request, peer).await;
+    }
     match answer(&state, &request, peer).await {
         Ok(response) => response,
         Err(failure) => render::failure(&failure).map(Body::from),

@@ -20,7 +20,7 @@ const NONE: &str = "Basic bm9uZTpwdw==";
 /// `manager:pw`.
 const MANAGER: &str = "Basic bWFuYWdlcjpwdw==";
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Script {
     asked: RefCell<Vec<(Option<Bytes>, String)>>,
     actors: RefCell<Vec<Actor>>,
@@ -53,6 +53,13 @@ impl Node for Script {
         }
         let Ask::Admin(admin) = request else { return Reply::Deleted { messages: 4 } };
         if let Admin::List(of) = *admin { Reply::Listing(listing(of)) } else { Reply::Done }
+    }
+
+    async fn work(&self, user: Bytes, mut call: gateway::Call) -> gateway::Answer {
+        self.actors.borrow_mut().push(Actor::User(user));
+        call.start(model::Millis(0));
+        let failure = gateway::Failure::new(gateway::Code::Unavailable, "a script does no work");
+        call.answer().unwrap_or_else(|| failure.into())
     }
 
     fn stats(&self) -> NodeStats {

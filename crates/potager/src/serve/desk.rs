@@ -11,6 +11,7 @@ use replica::Actor;
 use tokio::sync::Notify;
 use wire::{Close, Peer, Service};
 
+use super::hall::Hall;
 use super::server::Server;
 
 /// The channel of all questions.
@@ -22,11 +23,18 @@ const QUESTION: Ticket = Ticket(1);
 #[derive(Clone)]
 pub(crate) struct Desk {
     server: Rc<Server>,
+    hall: Rc<Hall>,
 }
 
 impl Desk {
-    pub(crate) const fn new(server: Rc<Server>) -> Self {
-        Self { server }
+    pub(crate) fn new(server: Rc<Server>) -> Self {
+        let hall = Hall::new(Rc::clone(&server));
+        Self { server, hall }
+    }
+
+    /// Where the calls of the work API are carried out.
+    pub(crate) fn hall(&self) -> Rc<Hall> {
+        Rc::clone(&self.hall)
     }
 
     /// The server behind the desk.

@@ -22,6 +22,10 @@ impl http::Node for Desk {
         Self::ask(self, actor, vhost, request)
     }
 
+    fn work(&self, user: Bytes, call: gateway::Call) -> impl Future<Output = gateway::Answer> {
+        self.hall().call(user, call)
+    }
+
     fn stats(&self) -> NodeStats {
         let mut stats = self.server().read(collect).unwrap_or_default();
         stats.is_stopping = self.server().is_stopping();

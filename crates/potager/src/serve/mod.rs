@@ -8,6 +8,7 @@ mod beanstalk;
 mod desk;
 mod doors;
 mod figures;
+mod hall;
 mod offline;
 mod random;
 mod reload;

@@ -171,7 +171,18 @@ impl Server {
     /// A session in somebody's name, whose login was good already.
     pub(crate) fn open_as(&self, actor: Actor, peer: &Peer, wake: Rc<dyn Fn()>) -> SessionId {
         let text = Bytes::from(peer.address.to_string());
-        let info = SessionInfo { peer: text, door: peer.door, actor };
+        self.open_named(actor, text, peer.door, wake)
+    }
+
+    /// The same, for who is known by a name instead of an address.
+    pub(super) fn open_named(
+        &self,
+        actor: Actor,
+        peer: Bytes,
+        door: &'static str,
+        wake: Rc<dyn Fn()>,
+    ) -> SessionId {
+        let info = SessionInfo { peer, door, actor };
         self.with(|node| node.open_session(info, wake)).unwrap_or(SessionId(u64::MAX))
     }
 }

@@ -18,7 +18,7 @@ impl Connection {
     pub(super) fn answer(&mut self, ask: Ask, reply: Reply, out: &mut Outbox) -> Result<(), Close> {
         // What comes by the million.
         match (ask, &reply) {
-            (Ask::Put, Reply::Enqueued { job }) => {
+            (Ask::Put, Reply::Enqueued { job, .. }) => {
                 line(b"INSERTED ", job.0, out);
                 return Ok(());
             }

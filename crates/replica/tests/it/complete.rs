@@ -6,7 +6,8 @@
 use bytes::Bytes;
 use journal::Fault;
 use model::{
-    Enqueue, Failure, GiveBack, Held, Op, Policy, RANK, Request, Results, StoreResult, Take,
+    Enqueue, Failure, GiveBack, Held, Op, Policy, QueueOptions, RANK, Request, Results,
+    StoreResult, Take,
 };
 
 use crate::run::{Contents, Ledger, RESULTS, Run, body, name, number};
@@ -22,6 +23,10 @@ fn enqueue(queue: &'static str, body: &[u8]) -> Enqueue {
 /// Jobs come in, are taken, renewed, now and then given back or failed, and each is turned into a
 /// result and a next job by one commit.
 fn jobs(run: &mut Run, count: usize) -> Result<(), Fault> {
+    // Those that a door makes go away by themselves.
+    for queue in ["input", "next"] {
+        run.declare(queue, QueueOptions::default());
+    }
     for job in 0..count {
         let input = body("input", job, 900);
         run.ask(Request::Enqueue(enqueue("input", &input)));

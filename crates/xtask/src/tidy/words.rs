@@ -27,12 +27,14 @@ const UNBOUNDED: [&str; 6] = [
 ];
 
 /// Text about how a file came to be, and paths of one machine, in lower case.
-const FOREIGN: [&str; 5] = [
+const FOREIGN: [&str; 7] = [
     concat!("assis", "tant"),
     concat!("assis", "tants"),
     concat!("clau", "de"),
     concat!("anthro", "pic"),
-    concat!("/wo", "rk/"),
+    concat!("/wo", "rk/main"),
+    concat!("/wo", "rk/shared"),
+    concat!("/wo", "rk/."),
 ];
 
 /// Foreign outside of Rust only: the model has a noun Session, and code may point at one.
@@ -164,8 +166,14 @@ mod tests {
         let page = format!("written in {FOREIGN_IN_PAGES}");
         assert_eq!(found_in(foreign_text, "README.md", &page), 1);
         assert_eq!(found_in(foreign_text, "a.rs", &page), 0);
-        let fine =
-            ["a session ends", "conformance/.work/x", "./work/x", "homework/", "{root}/work/x"];
+        let fine = [
+            "a session ends",
+            "conformance/.work/x",
+            "./work/x",
+            "homework/",
+            "{root}/work/x",
+            "/work/v1/x",
+        ];
         for line in fine {
             assert_eq!(found_in(foreign_text, "README.md", line), 0, "{line}");
         }

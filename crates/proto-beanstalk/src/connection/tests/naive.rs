@@ -199,7 +199,7 @@ impl Naive {
             buried: 0,
         };
         self.jobs.insert(self.last_id, job);
-        Reply::Enqueued { job: JobId(self.last_id) }
+        Reply::Enqueued { job: JobId(self.last_id), queue: model::QueueId(0) }
     }
 
     fn claim(&mut self, session: usize, ticket: Ticket, is_timed: bool) {
