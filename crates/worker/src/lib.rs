@@ -14,6 +14,7 @@ mod agent;
 mod api;
 mod appetite;
 mod backoff;
+mod client;
 mod ending;
 mod fault;
 mod figures;
@@ -40,6 +41,7 @@ use serde_json::{Map, Value};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use client::{Client, Reply, Unanswered, escape};
 pub use fault::Fault;
 pub use figures::{LaneFigures, Snapshot};
 pub use hardware::{Gpu, Hardware};
