@@ -4,14 +4,14 @@ use std::path::Path;
 
 use crate::exit::Usage;
 
-/// What a file is written in.
+/// What a file is written in. Its variants have no doc comments: they would double every help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// One JSON object in each line
+    // One JSON object in each line
     Jsonl,
-    /// Comma-separated values, the first line names the columns
+    // Comma-separated values, the first line names the columns
     Csv,
-    /// Apache Parquet
+    // Apache Parquet
     Parquet,
 }
 

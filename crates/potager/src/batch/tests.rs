@@ -1,4 +1,4 @@
-//! Rows, items and outcomes over real files.
+//! Tests of rows, items and outcomes over real files. Batches with a server are in `tests/batch.rs`.
 
 use std::fs;
 use std::path::PathBuf;

@@ -110,8 +110,7 @@ async fn answer(
     };
     tokio::time::sleep(pace).await;
     board.note(number);
-    let choice =
-        json!({ "message": { "role": "assistant", "content": steps(number).to_string() } });
+    let choice = json!({ "message": { "content": steps(number).to_string() } });
     let usage = json!({ "prompt_tokens": 8, "completion_tokens": 1 });
     let answer = json!({ "model": "demo", "choices": [choice], "usage": usage });
     Ok(Response::new(Full::from(answer.to_string())))
