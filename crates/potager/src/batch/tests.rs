@@ -1,4 +1,4 @@
-//! Tests of rows, items and outcomes over real files. Batches with a server are in `tests/batch.rs`.
+//! Tests of rows, items and outcomes over real files; batches with a server: `tests/batch.rs`.
 
 use std::fs;
 use std::path::PathBuf;
