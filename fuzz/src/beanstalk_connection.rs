@@ -252,6 +252,9 @@ impl Player {
             releases: 0,
             buries: 0,
             kicks: 0,
+            failures: 0,
+            worker: Bytes::new(),
+            attempts: Vec::new(),
             now: Millis(0),
         };
         let message = MessageRef { body: BODY, ..MessageRef::default() };

@@ -2,8 +2,10 @@
 //! facts in the order in which they happened; invariants listen. Nothing is concluded here.
 
 mod job;
+mod work;
 
 pub use job::{JobAnswer, JobAnswered, JobAsk, JobWish, Stand, Tube};
+pub use work::WorkFact;
 
 /// Virtual time in microseconds since the run began.
 pub type Micros = u64;
@@ -213,6 +215,8 @@ pub enum Fact {
     JobAsked(JobAsk),
     /// It was answered.
     JobAnswered(JobAnswered),
+    /// Of workers without a connection of their own.
+    Work(WorkFact),
     /// Faults have stopped; everything has to work from now on.
     Healed,
     /// The run gave up waiting for this.

@@ -6,6 +6,7 @@
 
 mod acknowledged_loss;
 mod backup;
+mod completions;
 mod credit;
 mod damage;
 mod disk_failure;
@@ -107,6 +108,7 @@ pub fn all(garden: &Garden) -> Vec<Box<dyn Invariant>> {
         Box::new(job_kicks::JobKicks::default()),
         Box::new(job_progress::JobProgress),
         Box::new(job_loss::JobLoss::default()),
+        Box::new(completions::Completions::default()),
         Box::new(acknowledged_loss::AcknowledgedLoss::new(garden)),
     ]
 }

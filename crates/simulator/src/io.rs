@@ -210,6 +210,14 @@ impl Io<'_> {
         self.tell(Fact::JobAsked(ask));
     }
 
+    /// Asks something of the workers' door; returns the number that the answer has.
+    pub(crate) fn ask_work(&mut self, text: &str) -> u64 {
+        self.book.asks += 1;
+        let number = u64::from(self.book.asks);
+        self.out.extend_from_slice(format!("{number} {text}\n").as_bytes());
+        number
+    }
+
     /// A fresh number for a job.
     pub(crate) fn new_job(&mut self) -> MessageId {
         self.book.messages += 1;

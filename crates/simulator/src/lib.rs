@@ -7,12 +7,14 @@
 //! which `cargo x sim` runs. How it works: `docs/internals/simulator.md`.
 #![allow(clippy::wildcard_enum_match_arm, reason = "clients and checkers look at a few of many")]
 
+mod caller;
 mod clock;
 mod dice;
 mod doubts;
 pub mod fact;
 mod fault;
 mod garden;
+mod hatch;
 pub mod invariants;
 mod io;
 mod ledger;

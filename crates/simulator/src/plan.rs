@@ -12,8 +12,8 @@ use crate::fact::{Micros, Place, Tube};
 use crate::fault::Kind;
 use crate::garden::{Garden, Use};
 use crate::roles::{
-    Churner, Consumer, Digger, Gardener, Getter, Gleaner, Habit, Keeper, Manner, Publisher, Putter,
-    Raker, Role, Ways, Worker,
+    Churner, Consumer, Digger, Gardener, Getter, Gleaner, Habit, Hand, Keeper, Manner, Publisher,
+    Putter, Raker, Reeve, Role, Skill, Sower, Ways, Worker,
 };
 use crate::server::Setup;
 
@@ -54,11 +54,11 @@ impl Plan {
         if let Some(only) = only {
             faults = only.to_vec();
         }
-        let roles = roles(&garden, dice);
+        let mut roles = roles(&garden, dice);
         let has_drift = faults.contains(&Kind::ClockDrift);
-        Self {
+        let mut plan = Self {
             setup: setup(dice),
-            roles,
+            roles: Vec::new(),
             fault_pause: dice.within(SECOND / 4..8 * SECOND),
             busy: dice.within(10 * SECOND..50 * SECOND),
             flush: dice.within(50..8_000),
@@ -69,7 +69,10 @@ impl Plan {
             compares: dice.below(20),
             garden,
             faults,
-        }
+        };
+        hands(&mut roles, dice);
+        plan.roles = roles;
+        plan
     }
 }
 
@@ -157,6 +160,33 @@ fn tubes(roles: &mut Vec<Box<dyn Role>>, garden: &Garden, dice: &mut Dice) {
         }
     }
     roles.push(Box::new(Raker::default()));
+}
+
+/// Workers without a connection of their own, in every second seed.
+fn hands(roles: &mut Vec<Box<dyn Role>>, dice: &mut Dice) {
+    if dice.chance(50) {
+        return;
+    }
+    for _ in 0..dice.within(1..3) {
+        let pause = dice.within(50_000..2 * SECOND);
+        roles.push(Box::new(Sower::new(pause, dice.within(1..8))));
+    }
+    for _ in 0..dice.within(1..4) {
+        let is_gentle = dice.chance(30);
+        let mut share = |most: u64| if is_gentle { 0 } else { dice.below(most) };
+        let skill = Skill {
+            fails: share(20),
+            releases: share(20),
+            forgets: share(15),
+            renews: 5 + share(30),
+            leaves: share(4),
+            hands: usize::try_from(dice.within(1..8)).unwrap_or(1),
+            lease_s: dice.within(1..10),
+            pause: dice.within(5_000..SECOND / 2),
+        };
+        roles.push(Box::new(Hand::new(skill)));
+    }
+    roles.push(Box::new(Reeve::default()));
 }
 
 fn ways(dice: &mut Dice) -> Ways {

@@ -7,10 +7,13 @@ mod digger;
 mod gardener;
 mod getter;
 mod gleaner;
+mod hand;
 mod keeper;
 mod publisher;
 mod putter;
 mod raker;
+mod reeve;
+mod sower;
 mod worker;
 
 use proto_amqp::table::Method;
@@ -21,10 +24,13 @@ pub(crate) use digger::{Digger, Ways};
 pub(crate) use gardener::Gardener;
 pub(crate) use getter::Getter;
 pub(crate) use gleaner::Gleaner;
+pub(crate) use hand::{Hand, Skill};
 pub(crate) use keeper::Keeper;
 pub(crate) use publisher::{Habit, Publisher};
 pub(crate) use putter::Putter;
 pub(crate) use raker::Raker;
+pub(crate) use reeve::Reeve;
+pub(crate) use sower::Sower;
 pub(crate) use worker::Worker;
 
 use crate::fact::JobAnswered;
@@ -41,6 +47,8 @@ pub(crate) trait Role {
     fn on_letter(&mut self, _io: &mut Io<'_>, _from: (u16, &Method<'_>), _letter: &Letter) {}
     /// The beanstalk door answered.
     fn on_answer(&mut self, _io: &mut Io<'_>, _answered: &JobAnswered) {}
+    /// The workers' door said something about what was asked under this number.
+    fn on_words(&mut self, _io: &mut Io<'_>, _number: u64, _words: &[&str]) {}
     /// The turn it asked for, or the stage changed.
     fn on_turn(&mut self, io: &mut Io<'_>);
     /// The connection broke.

@@ -20,6 +20,7 @@ use replica::{Actor, Node, Recovered, SessionInfo, Startup};
 
 use crate::dice::Dice;
 use crate::fact::ConnId;
+use crate::hatch::Hatch;
 use crate::line::{Line, Moment};
 use crate::speech::Door;
 
@@ -94,16 +95,20 @@ impl Server {
         let (door, actor) = match door {
             Door::Amqp => ("amqp", Actor::Stranger),
             Door::Beanstalk => ("beanstalk", Actor::User(Bytes::from_static(b"guest"))),
+            Door::Work => ("work", Actor::User(Bytes::from_static(b"guest"))),
         };
-        let is_amqp = actor == Actor::Stranger;
         let info = SessionInfo { peer, door, actor };
         let session = node.open_session(info, Rc::new(move || rung.borrow_mut().push(conn)));
-        let connection: Box<dyn wire::Connection> = if is_amqp {
-            let options = Arc::clone(&self.setup.door);
-            Box::new(proto_amqp::Connection::new(options, true, nonce, moment.instant()))
-        } else {
-            let options = Arc::clone(&self.setup.tubes);
-            Box::new(proto_beanstalk::Connection::new(options, Rc::new(Nobody), true))
+        let connection: Box<dyn wire::Connection> = match door {
+            "amqp" => {
+                let options = Arc::clone(&self.setup.door);
+                Box::new(proto_amqp::Connection::new(options, true, nonce, moment.instant()))
+            }
+            "beanstalk" => {
+                let options = Arc::clone(&self.setup.tubes);
+                Box::new(proto_beanstalk::Connection::new(options, Rc::new(Nobody), true))
+            }
+            _ => Box::new(Hatch::default()),
         };
         let mut line = Line::new(session, connection);
         line.open(node, moment);

@@ -3,7 +3,8 @@
 
 use bytes::BytesMut;
 
-use crate::fact::{Fact, JobAsk, JobWish, Micros};
+use crate::caller::Caller;
+use crate::fact::{Fact, JobAsk, JobWish, Micros, WorkFact};
 use crate::io::Io;
 use crate::link::{Link, Over};
 use crate::roles::Role;
@@ -14,6 +15,7 @@ use crate::tap::Tap;
 pub(crate) enum Door {
     Amqp,
     Beanstalk,
+    Work,
 }
 
 /// See the module's head.
@@ -21,6 +23,7 @@ pub(crate) enum Door {
 pub(crate) enum Speech {
     Amqp(Box<Link>),
     Beanstalk(Box<Tap>),
+    Work(Box<Caller>),
 }
 
 impl Speech {
@@ -28,13 +31,17 @@ impl Speech {
         match door {
             Door::Amqp => Self::Amqp(Box::new(Link::new(now, heartbeat))),
             Door::Beanstalk => Self::Beanstalk(Box::new(Tap::new(now))),
+            Door::Work => Self::Work(Box::new(Caller::new(now))),
         }
     }
 
     /// What a client says before anything else, unasked.
-    pub(crate) fn greet(&mut self, io: &mut Io<'_>) {
-        if let Self::Beanstalk(_) = self {
-            io.ask(JobWish::Hello);
+    pub(crate) fn greet(&mut self, role: &mut dyn Role, io: &mut Io<'_>) {
+        match self {
+            Self::Amqp(_) => {}
+            Self::Beanstalk(_) => io.ask(JobWish::Hello),
+            // There is nothing to wait for.
+            Self::Work(_) => role.opened(io),
         }
     }
 
@@ -42,6 +49,7 @@ impl Speech {
         match self {
             Self::Amqp(link) => link.is_open(),
             Self::Beanstalk(tap) => tap.is_open(),
+            Self::Work(caller) => !caller.is_leaving(),
         }
     }
 
@@ -49,6 +57,7 @@ impl Speech {
         match self {
             Self::Amqp(link) => link.is_leaving(),
             Self::Beanstalk(tap) => tap.is_leaving(),
+            Self::Work(caller) => caller.is_leaving(),
         }
     }
 
@@ -56,6 +65,7 @@ impl Speech {
         match self {
             Self::Amqp(link) => link.close(),
             Self::Beanstalk(tap) => tap.close(now),
+            Self::Work(caller) => caller.close(now),
         }
     }
 
@@ -74,6 +84,7 @@ impl Speech {
         match self {
             Self::Amqp(link) => link.on_bytes(bytes, role, io),
             Self::Beanstalk(tap) => tap.on_bytes(bytes, role, io),
+            Self::Work(caller) => caller.on_bytes(bytes, role, io),
         }
     }
 
@@ -81,7 +92,8 @@ impl Speech {
     pub(crate) fn on_end(&self) -> Over {
         match self {
             Self::Beanstalk(tap) if tap.is_leaving() => Over::Goodbye,
-            Self::Amqp(_) | Self::Beanstalk(_) => Over::Told,
+            Self::Work(caller) if caller.is_leaving() => Over::Goodbye,
+            Self::Amqp(_) | Self::Beanstalk(_) | Self::Work(_) => Over::Told,
         }
     }
 
@@ -89,6 +101,7 @@ impl Speech {
         match self {
             Self::Amqp(link) => link.deadline(),
             Self::Beanstalk(tap) => tap.deadline(),
+            Self::Work(caller) => caller.deadline(),
         }
     }
 
@@ -96,6 +109,7 @@ impl Speech {
         match self {
             Self::Amqp(link) => link.on_time(now),
             Self::Beanstalk(tap) => tap.on_time(now),
+            Self::Work(caller) => caller.on_time(now),
         }
     }
 
@@ -103,6 +117,7 @@ impl Speech {
         match self {
             Self::Amqp(link) => &mut link.out,
             Self::Beanstalk(tap) => &mut tap.out,
+            Self::Work(caller) => &mut caller.out,
         }
     }
 
@@ -116,6 +131,7 @@ impl Speech {
         match self {
             Self::Amqp(link) => &link.last_words,
             Self::Beanstalk(tap) => &tap.last_words,
+            Self::Work(caller) => &caller.last_words,
         }
     }
 }
@@ -124,7 +140,9 @@ impl Speech {
 pub(crate) fn is_yes(fact: &Fact) -> bool {
     use crate::fact::JobAnswer::{Inserted, Kicked, Yes};
     match fact {
-        Fact::Confirmed(..) | Fact::Settled(_) => true,
+        Fact::Confirmed(..)
+        | Fact::Settled(_)
+        | Fact::Work(WorkFact::PutDone(_) | WorkFact::Stored { .. }) => true,
         Fact::JobAnswered(answered) => match &answered.ask.wish {
             JobWish::Put { .. }
             | JobWish::Delete(_)

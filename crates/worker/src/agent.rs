@@ -329,14 +329,15 @@ impl<S: Server, P: Perform> Agent<S, P> {
                 tracing::info!(item = item.id, class = failure.class, "an item failed");
                 self.figures.count_failure(&failure.class);
                 self.claims.went_well();
-                self.report_failure(&item.lease(), &failure);
+                self.report_failure(&self.newest(item), &failure);
             }
             Ending::Interrupted(why) => {
                 tracing::warn!(item = item.id, why, "an item was interrupted");
                 self.figures.interrupted += 1;
+                let lease = self.newest(item);
                 let _ours = self.held.remove(&item.id);
                 self.claims.went_badly();
-                self.give_back(vec![item.lease()]);
+                self.give_back(vec![lease]);
             }
         }
     }

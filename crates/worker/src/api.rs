@@ -260,7 +260,7 @@ struct Failing<'a> {
 /// # Errors
 /// It cannot be written as JSON.
 pub(crate) fn completion(
-    item: &Item,
+    (lease, key): (&Lease, &str),
     payload: &Payload,
     notes: &Map<String, Value>,
     policy: Policy,
@@ -275,8 +275,8 @@ pub(crate) fn completion(
         Policy::First => "first",
         Policy::Last => "last",
     };
-    let result = ResultOf { key: item.key(), body, text, base64, notes, policy };
-    serde_json::value::to_raw_value(&Completion { id: &item.id, attempt: item.attempt, result })
+    let result = ResultOf { key, body, text, base64, notes, policy };
+    serde_json::value::to_raw_value(&Completion { id: &lease.id, attempt: lease.attempt, result })
 }
 
 /// Writes one item of `fail`.
@@ -320,9 +320,10 @@ mod tests {
     fn a_completion_keeps_the_text_of_its_value() {
         let item = Item { id: "1".into(), attempt: 2, ..Item::default() };
         let payload = Payload::of(br#"{"n": 1.10}"#.to_vec());
-        let raw = completion(&item, &payload, &Map::new(), Policy::First).unwrap();
-        let expected = r#"{"id":"1","attempt":2,"result":{"key":"1","body":{"n": 1.10},"notes":{},"policy":"first"}}"#;
-        assert_eq!(raw.get(), expected);
+        let raw =
+            completion((&item.lease(), item.key()), &payload, &Map::new(), Policy::First).unwrap();
+        let result = r#"{"key":"1","body":{"n": 1.10},"notes":{},"policy":"first"}"#;
+        assert_eq!(raw.get(), format!(r#"{{"id":"1","attempt":2,"result":{result}}}"#));
         assert_eq!(lease_of(&raw), Some(Lease { id: "1".into(), attempt: 2 }));
     }
 

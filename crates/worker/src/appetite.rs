@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Most items that a worker has, whatever its speed: what one claim can bring.
 pub(crate) const HELD_MAX: usize = 1000;
 
-/// Round trips of work that wait for their turn; a little more than one, for answers that come late.
+/// Round trips of work that wait for their turn; more than one, for answers that come late.
 const ROUND_TRIPS: f64 = 1.5;
 /// Weight of a new figure.
 const WEIGHT: f64 = 0.2;

@@ -10,11 +10,15 @@ pub enum Fault {
     Plan(String),
     /// The server does not let it in.
     #[error(
-        "the server refuses the worker: {0}; give it a token that may use its queues with --token-file or $POTAGER_TOKEN"
+        "the server refuses the worker: {0}; give it a token that may use its queues with \
+         --token-file or $POTAGER_TOKEN"
     )]
     Login(String),
     /// A worker of this name runs on this machine.
-    #[error("a worker called '{name}' uses {} already; give this one another --name or --spool", dir.display())]
+    #[error(
+        "a worker called '{name}' uses {} already; give this one another --name or --spool",
+        dir.display()
+    )]
     NameTaken {
         /// The name.
         name: String,

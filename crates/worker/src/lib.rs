@@ -4,11 +4,12 @@
 //! Source: `docs/protocols/work.md`. For users: `docs/operate/worker.md`.
 //!
 //! ```text
-//! Worker::open -> Agent::run: claim -> lanes -> Perform (upstream, process, lines) -> spool -> deliver
+//! Worker::open -> Agent::run:
+//!     claim -> lanes -> Perform (upstream, process, lines) -> spool -> deliver
 //! ```
 //!
-//! Here: putting it together. Not here: the command line, showing figures (the binary); the server's
-//! side of the API (`gateway`).
+//! Here: putting it together. Not here: the command line, showing figures (the binary); the
+//! server's side of the API (`gateway`). One thread is enough for it, and expected.
 
 mod agent;
 mod api;

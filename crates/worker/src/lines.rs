@@ -3,7 +3,8 @@
 //! killing (`process`).
 //!
 //! ```text
-//! in   {"id":"3-1","key":"row-1","queue":"q","attempt":1,"headers":{},"body":...}   or "text", "base64"
+//! in   {"id":"3-1","key":"row-1","queue":"q","attempt":1,"headers":{},"body":...}
+//!      or "text", "base64"
 //! out  {"body":...} or {"text":".."} or {"base64":".."}, with "notes":{..} if it likes
 //!      {"error":{"class":"too_long","message":"..","final":false}}
 //! ```
@@ -279,8 +280,9 @@ mod tests {
 
     #[tokio::test]
     async fn one_process_does_many_items() {
-        let script = r#"n=0; while read line; do n=$((n+1)); echo "{\"body\":[$n,$$],\"notes\":{\"completion_tokens\":5}}"; done"#;
-        let (engines, lanes) = lines(script);
+        let answer = r#"{\"body\":[$n,$$],\"notes\":{\"completion_tokens\":5}}"#;
+        let script = format!("n=0; while read line; do n=$((n+1)); echo \"{answer}\"; done");
+        let (engines, lanes) = lines(&script);
         let mut seen = Vec::new();
         for id in ["a", "b", "c"] {
             let ending = engines.perform(item(id), lanes.take(None).unwrap()).await;
@@ -306,8 +308,8 @@ mod tests {
 
     #[tokio::test]
     async fn errors_are_the_programs_own() {
-        let script = r#"while read l; do echo '{"error":{"class":"too_long","message":"m","final":true}}'; done"#;
-        let (engines, lanes) = lines(script);
+        let answer = r#"{"error":{"class":"too_long","message":"m","final":true}}"#;
+        let (engines, lanes) = lines(&format!("while read l; do echo '{answer}'; done"));
         let ending = engines.perform(item("a"), lanes.take(None).unwrap()).await;
         let expected = Failure { is_final: true, ..Failure::new("too_long", "m") };
         assert!(matches!(ending, Ending::Failed(failure) if failure == expected));

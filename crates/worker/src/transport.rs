@@ -1,5 +1,7 @@
 //! [`Transport`]: one request, one answer, over a pool of connections that are kept. Used for the
-//! server (through a proxy where the environment names one) and for model servers beside the worker.
+//! server (through a proxy where the environment names one) and for model servers beside the
+//! worker.
+//!
 //! Not here: what is said (`server`, `upstream`), whom TLS trusts (`trust`), proxies (`route`).
 
 mod route;

@@ -209,7 +209,8 @@ pub(crate) fn rounded(took: Duration) -> Value {
 }
 
 /// An item as a request. Its body is a JSON object: the request itself, or one around it as in
-/// the batch files of `OpenAI`, `{"url": "/v1/...", "body": {...}}` (or `path`). A header `path` wins.
+/// the batch files of `OpenAI`, `{"url": "/v1/...", "body": {...}}` (or `path`). A header
+/// `path` wins.
 fn ask_of(item: &Item) -> Result<Ask, Failure> {
     #[derive(Deserialize)]
     struct Around<'a> {

@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn refusals_get_their_class() {
-        let long = r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.","code":400}"#;
+        let long = r#"{"message":"This model's maximum context length is 4096.","code":400}"#;
         assert_eq!(class(400, long), "too_long");
         let nested = r#"{"error":{"message":"bad","code":"context_length_exceeded"}}"#;
         assert_eq!(class(400, nested), "too_long");
-        let llama = r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}"#;
+        let llama = r#"{"error":{"code":400,"message":"exceeds the available context size"}}"#;
         assert_eq!(class(400, llama), "too_long");
         assert_eq!(class(400, r#"{"error":"messages is required"}"#), "invalid");
         assert_eq!(class(422, r#"{"detail":[{"loc":["body"]}]}"#), "invalid");

@@ -57,6 +57,7 @@ impl World {
         Enqueue {
             queue: queue(source),
             body: body.into(),
+            properties: Bytes::new(),
             rank: source.pick(&RANKS),
             delay_s: u32::from(bits & 3).saturating_sub(1),
             lease_s: u32::from(bits >> 2 & 3),

@@ -74,7 +74,7 @@ impl Ledger {
             }
             Request::Commit(ops) => {
                 let ends = ops.iter().filter_map(|op| match op {
-                    Op::Publish(_) => None,
+                    Op::Publish(_) | Op::Finish(_) | Op::Store(_) | Op::Enqueue(_) => None,
                     Op::Ack { tag, is_multiple } => Some((*tag, *is_multiple, false)),
                     Op::Release { tag, is_multiple, is_requeue } => {
                         Some((*tag, *is_multiple, *is_requeue))

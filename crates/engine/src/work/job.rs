@@ -1,5 +1,5 @@
 //! What is done with one job: deleted, given back, laid aside, kicked. A job is found by its id:
-//! with whoever claimed it, or in its queue. How a claim ends is `end.rs`, looking at one `look.rs`.
+//! with whoever claimed it, or in its queue. How a claim ends is `end.rs`, looking at it `look.rs`.
 
 use model::{JobId, JobState, JobVerb, Log, Lsn, QueueId, Refusal, Reply, Verb, WorkCount};
 

@@ -48,13 +48,13 @@ fn work(run: &mut Run) -> Result<(), Fault> {
         let job = number(&input);
         // Some come back once or fail once before they are done.
         if job % 5 == 1 && held.attempt == 1 {
-            let failure = (job % 2 == 0).then(Failure::default);
+            let failure = job.is_multiple_of(2).then(Failure::default);
             run.ask(Request::GiveBack(Box::new(GiveBack { held, delay_s: 0, failure })));
             continue;
         }
         let done = run.ledger.done;
         let outputs = complete(run, held, &input);
-        if job % 2 == 0 {
+        if job.is_multiple_of(2) {
             run.turns(2)?;
             if run.ledger.done > done {
                 for body in outputs {

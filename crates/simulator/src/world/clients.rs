@@ -89,8 +89,8 @@ impl World {
         self.conns.push(Conn::new(index, Pipe::new(self.weather.window, latency)));
         let at = self.arrival(conn);
         self.at(at, Event::Arrive(conn));
-        self.with_role(index, |link, _, io| {
-            link.greet(io);
+        self.with_role(index, |link, role, io| {
+            link.greet(role, io);
             Ok(())
         });
     }

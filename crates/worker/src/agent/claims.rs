@@ -1,4 +1,6 @@
-//! Claiming: when, how many, and what becomes of what comes.
+//! Claiming: when, how many, and what becomes of what comes. A claim waits at the server until
+//! there is something, so an idle worker asks three times a minute. Not here: how many items to
+//! have (`appetite`). Called by the loop in `agent`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{Agent, Heard, Held, Phase, Stage};
 use crate::Fault;
-use crate::api::{ClaimAsk, Claimed};
+use crate::api::{ClaimAsk, Claimed, Item};
 use crate::appetite::Appetite;
 use crate::backoff::{Backoff, chance};
 use crate::ending::Perform;
@@ -134,17 +136,23 @@ impl<S: Server, P: Perform> Agent<S, P> {
         }
         self.busy_at = Instant::now();
         for item in claimed.items {
-            let held = Held { attempt: item.attempt, stage: Stage::Waiting };
-            // A server that hands an item out twice means its newer lease.
-            if self.held.contains_key(&item.id) {
-                if let Some(known) = self.held.get_mut(&item.id) {
-                    known.attempt = item.attempt;
-                }
-                continue;
-            }
-            let _new = self.held.insert(item.id.clone(), held);
-            self.waiting.push_back(Arc::new(item));
+            self.take_in(item);
         }
         Ok(())
+    }
+
+    /// An item that waits or runs here already has only a newer lease. One that ended here comes
+    /// back when its failure was heard: this may arrive before the answer to the failure.
+    fn take_in(&mut self, item: Item) {
+        match self.held.get_mut(&item.id) {
+            Some(Held { attempt, stage: Stage::Waiting | Stage::Running(_) }) => {
+                *attempt = item.attempt;
+            }
+            Some(Held { stage: Stage::Ended, .. }) | None => {
+                let held = Held { attempt: item.attempt, stage: Stage::Waiting };
+                let _ended = self.held.insert(item.id.clone(), held);
+                self.waiting.push_back(Arc::new(item));
+            }
+        }
     }
 }

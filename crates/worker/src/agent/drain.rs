@@ -1,4 +1,5 @@
-//! Beginning and ending: what an earlier worker left, and what this one leaves.
+//! Beginning and ending: what an earlier worker left, and what this one leaves; what only the
+//! passing of time brings. Not here: signals (the binary). Called by the loop in `agent`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Renewing: one call for all leases, and what is lost by it.
+//! Renewing: one call for all leases, what the server says is lost, and what it says is ours that
+//! we do not know. Not here: when (`heartbeat`). Called by the loop in `agent`.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -139,12 +139,13 @@ impl<S: Server, P: Perform> Agent<S, P> {
         payload: &Payload,
         notes: &Map<String, Value>,
     ) {
+        let lease = self.newest(item);
         self.mark_ended(&item.id);
-        match api::completion(item, payload, notes, self.rules.policy) {
+        match api::completion((&lease, item.key()), payload, notes, self.rules.policy) {
             Ok(raw) => self.results.fresh.push_back((Call::Complete, raw)),
             Err(error) => {
                 let failure = Failure::new("bad_answer", error.to_string());
-                self.report_failure(&item.lease(), &failure);
+                self.report_failure(&lease, &failure);
             }
         }
     }
@@ -155,6 +156,12 @@ impl<S: Server, P: Perform> Agent<S, P> {
         if let Ok(raw) = api::failing(lease, class, message, *is_final) {
             self.results.fresh.push_back((Call::Fail, raw));
         }
+    }
+
+    /// The lease of an item as it is now: it may have been lost and taken again while it ran.
+    pub(super) fn newest(&self, item: &Item) -> Lease {
+        let attempt = self.held.get(&item.id).map_or(item.attempt, |held| held.attempt);
+        Lease { id: item.id.clone(), attempt }
     }
 
     fn mark_ended(&mut self, id: &str) {
@@ -179,7 +186,7 @@ impl<S: Server, P: Perform> Agent<S, P> {
             let stored = match written {
                 Ok(Ok(stored)) => Some(stored),
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "results cannot be written to the spool; sent from memory");
+                    tracing::error!(%error, "the spool cannot be written; sent from memory");
                     None
                 }
                 Err(error) => {
@@ -223,7 +230,7 @@ impl<S: Server, P: Perform> Agent<S, P> {
             Sent::Taken { call, leases, said } => {
                 self.heard_from_server(&Ok(()));
                 for lease in &leases {
-                    let _ours = self.held.remove(&lease.id);
+                    self.let_go(lease);
                 }
                 for said in said {
                     let lease = leases.iter().find(|lease| lease.id == said.id);
@@ -266,9 +273,17 @@ impl<S: Server, P: Perform> Agent<S, P> {
         }
     }
 
+    /// The server knows how an item ended. By now it may be ours anew: that is another lease.
+    fn let_go(&mut self, lease: &Lease) {
+        let held = self.held.get(&lease.id);
+        if held.is_some_and(|h| h.attempt == lease.attempt && matches!(h.stage, Stage::Ended)) {
+            let _ours = self.held.remove(&lease.id);
+        }
+    }
+
     /// A result that is refused leaves its item open: it fails, so that somebody sees it.
     fn refuse(&mut self, call: Call, lease: &Lease, why: &str) {
-        let _ours = self.held.remove(&lease.id);
+        self.let_go(lease);
         if call == Call::Complete {
             self.figures.count_failure("result_refused");
             let failure = Failure { is_final: true, ..Failure::new("result_refused", why) };

@@ -1,4 +1,5 @@
-//! The agent against a server and a machine that are played here, on paused time.
+//! The agent against a server and a machine that are played here, on paused time: what is asked, in
+//! which order, and when. Real sockets are in the crate's `tests`.
 
 use std::sync::Mutex;
 
@@ -34,6 +35,7 @@ struct Stage {
     lost: Mutex<Vec<String>>,
     done_elsewhere: Mutex<Vec<String>>,
     asked: mpsc::Sender<Asked>,
+    returned: tokio::sync::Notify,
 }
 
 impl Stage {
@@ -63,7 +65,10 @@ impl Server for Stage {
             queue.drain(..count).collect()
         };
         if items.is_empty() {
-            tokio::time::sleep(Duration::from_secs(ask.wait_s)).await;
+            let wait = Duration::from_secs(ask.wait_s);
+            let _empty = tokio::time::timeout(wait, self.returned.notified()).await;
+            let items = self.queue.lock().unwrap().drain(..).collect();
+            return Ok(Claimed { items, idle: None });
         }
         Ok(Claimed { items, idle: None })
     }
@@ -84,6 +89,13 @@ impl Server for Stage {
         })?;
         if call == Call::Complete && ids.iter().any(|id| id.starts_with("bad")) {
             return Err(Trouble::Refused { code: "bad_request".into(), message: "no".into() });
+        }
+        if ids.iter().any(|id| id.starts_with("again")) && call == Call::Fail {
+            let again = Item { attempt: 2, ..item(&ids[0], "take 1") };
+            self.queue.lock().unwrap().push_back(again);
+            self.returned.notify_one();
+            // Whoever claims hears of it before this is answered.
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         let said = |id| Said { id, outcome: Some("done".into()), error: None };
         Ok(ids.into_iter().map(said).collect())
@@ -149,6 +161,7 @@ impl Play {
             lost: Mutex::default(),
             done_elsewhere: Mutex::default(),
             asked: sender,
+            returned: tokio::sync::Notify::new(),
         });
         let (spool, name, found) = Spool::open(dir.path(), Some("w"), "box").unwrap();
         let mut rules = Rules::of(&plan(Work::Exec(vec!["x".into()])), name);
@@ -216,6 +229,17 @@ async fn items_are_claimed_run_and_completed() {
     assert_eq!(snapshot.failures["too_long"], 1);
     assert_eq!(rest.last(), Some(&Asked::ReleaseAll), "{rest:?}");
     assert_eq!(waiting_files(&dir), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_failed_may_come_back_before_its_failure_is_answered() {
+    let mut play = Play::begin(&[("again", "fail x")]);
+    let began = Instant::now();
+    play.until(Asked::Fail(names(&["again"]))).await;
+    play.until(Asked::Complete(names(&["again"]))).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let (snapshot, _, _) = play.end().await;
+    assert_eq!((snapshot.done, snapshot.failed, snapshot.undelivered), (1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
