@@ -22,6 +22,7 @@ pub mod routing;
 pub mod sasl;
 mod source;
 mod tape;
+pub mod work_call;
 
 /// A target: its name and what it does with bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -43,4 +44,5 @@ pub const TARGETS: &[Target] = &[
     ("properties", properties::run),
     ("routing", routing::run),
     ("sasl", sasl::run),
+    ("work_call", work_call::run),
 ];

@@ -2,7 +2,7 @@
 //! another connection ends, tokens. What each call does in detail is tested in `gateway`; every
 //! other case in `conformance/work`.
 
-#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed step fails the test")]
 
 use std::{
     io::{Read, Write},

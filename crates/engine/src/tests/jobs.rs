@@ -119,6 +119,25 @@ fn a_claim_waits_and_is_served_in_its_turn() {
 }
 
 #[test]
+fn a_job_expires_by_its_property_list() {
+    let mut world = World::new();
+    world.watch(BOB, "q");
+    let properties = Builder::new()
+        .with(Property::DeliveryMode, vec![2])
+        .with(Property::Expiration, &b"1000"[..])
+        .build();
+    for rank in [5, 3] {
+        let short = Enqueue { properties: properties.clone(), ..new_job("q", rank, "short") };
+        world.enqueue(ALICE, short);
+        world.enqueue(ALICE, new_job("q", rank, "long"));
+    }
+    world.tick(world.now + 2000);
+    assert_eq!([world.claimed(BOB), world.claimed(BOB)], ["long", "long"]);
+    assert!(matches!(world.claim(BOB), Claimed::Waits));
+    world.check_state();
+}
+
+#[test]
 fn a_withdrawn_claim_is_answered_once() {
     let mut world = World::new();
     world.watch(BOB, "q");

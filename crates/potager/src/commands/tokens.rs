@@ -31,12 +31,8 @@ Example:
   potager tokens add --name report --may results
   potager tokens add --name ops --may admin > token
 
-  publish  put items into queues; --queue says which it may make
-  claim    take items of the queues, and store their results
-  results  read, store and delete results
-  admin    everything in the virtual host
-
-Expressions are found anywhere in a name unless anchored. Without --queue every queue is meant.";
+Expressions are found anywhere in a name unless anchored. Without --queue every queue is meant.
+Publishing into queues that are there is not limited by them.";
 const LIST_EXAMPLE: &str = "Example:\n  potager tokens list --json";
 const REVOKE_EXAMPLE: &str = "Example:\n  potager tokens revoke gpu-7";
 

@@ -582,3 +582,61 @@ fn a_backup_is_for_administrators() {
     let (response, _) = get("/api/backup").backed_up().run();
     assert_eq!(response.status(), StatusCode::CONFLICT);
 }
+
+/// Status and code of a call of the work API, and in whose name it was carried out.
+fn work(
+    script: Script,
+    request: Request<Bytes>,
+    peer: &str,
+) -> (StatusCode, String, Option<Actor>) {
+    let state = Rc::new(HttpState::new(script, &Settings::default()));
+    let (status, _, body) = block_on(async {
+        let response = handle(Rc::clone(&state), request, peer.parse().unwrap()).await;
+        let (head, body) = response.into_parts();
+        (head.status, head.headers, body.whole().await.unwrap())
+    });
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let code = body["error"]["code"].as_str().unwrap_or_default().to_owned();
+    let actor = state.node.actors.borrow().last().cloned();
+    (status, code, actor)
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+fn work_request(headers: &[(header::HeaderName, &str)]) -> Request<Bytes> {
+    let mut request = Request::new(Bytes::from("{\"queue\":\"q\",\"items\":[]}"));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = "/work/v1/publish".parse().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    request
+}
+
+#[test]
+fn the_work_api_lets_in_who_may() {
+    const LOCAL: &str = "127.0.0.1:9";
+    let user = |name: &'static str| Some(Actor::User(name.into()));
+    let login = |value| work_request(&[(header::AUTHORIZATION, value)]);
+    let ok = (StatusCode::OK, String::new());
+    let out = (StatusCode::UNAUTHORIZED, "login".to_owned());
+
+    let found = work(Script::default(), login(NONE), LOCAL);
+    assert_eq!(found, (ok.0, ok.1.clone(), user("none")), "no tag is needed");
+    for odd in ["Basic !", "Bearer x", "Bearer pt_a", "Bearer pt_a_wrong", "Odd x", "Bearer"] {
+        let found = work(Script::default(), login(odd), LOCAL);
+        assert_eq!((found.0, found.1), out, "{odd}");
+    }
+    let found = work(Script::default(), login("bearer pt_a.b-1_pw"), LOCAL);
+    assert_eq!(found, (ok.0, ok.1, user("token-a.b-1")));
+
+    let found = work(Script::default(), work_request(&[]), "10.0.0.1:9");
+    assert_eq!((found.0, found.1), out, "only local programs come in without a login");
+    for name in [header::HOST, header::ORIGIN] {
+        let request = work_request(&[(header::AUTHORIZATION, NONE), (name, "http://evil.example")]);
+        let found = work(Script::default(), request, LOCAL);
+        assert_eq!((found.0, &*found.1), (StatusCode::FORBIDDEN, "not_permitted"));
+    }
+}
