@@ -9,8 +9,9 @@ use config::{Resolved, SETTINGS, Sources, TextFile};
 
 use crate::{
     commands::{
-        backup, beanstalkd, bench, check_config, completions, config as config_command, demo, get,
-        permissions, publish, queues, repair, serve, tokens, users, version, vhosts, work,
+        backup, batch, beanstalkd, bench, check_config, completions, config as config_command,
+        demo, get, permissions, publish, queues, repair, serve, tokens, users, version, vhosts,
+        work,
     },
     exit::{self, Usage},
     output,
@@ -66,6 +67,9 @@ enum Command {
     /// Work for a server: claim items, run them here, deliver results
     #[command(after_help = work::EXAMPLE)]
     Work(Box<work::Args>),
+    /// Send a file of rows to workers and get their results as a file
+    #[command(after_help = batch::EXAMPLE)]
+    Batch(batch::Args),
     /// Show on this machine that nothing acknowledged is lost
     #[command(after_help = demo::EXAMPLE)]
     Demo(demo::Args),
@@ -110,6 +114,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Command::Backup(args) => backup::run(&args),
         Command::Repair(args) => repair::run(&args),
         Command::Work(args) => work::run(&args),
+        Command::Batch(args) => batch::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Beanstalkd(args) => beanstalkd::run_command(&args),

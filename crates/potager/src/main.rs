@@ -4,6 +4,7 @@
 //! assembled server (`serve/`), the HTTP door (`http/`).
 
 mod banner;
+mod batch;
 mod bench;
 mod cli;
 mod client;

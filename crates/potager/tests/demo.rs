@@ -128,3 +128,12 @@ impl Drop for Served {
         self.child.wait().ok();
     }
 }
+
+#[test]
+fn no_prompt_is_lost_when_two_workers_and_the_server_are_killed() {
+    let tally = json(&["demo", "batch", "--prompts", "2500", "--json"]);
+    for (name, expected) in [("answered", 2500), ("on_server", 2500), ("lost", 0), ("wrong", 0)] {
+        assert_eq!(tally[name], expected, "{tally}");
+    }
+    assert!(tally["computed"].as_u64() >= Some(2500), "{tally}");
+}

@@ -15,6 +15,7 @@ mod agent;
 mod api;
 mod appetite;
 mod backoff;
+mod client;
 mod ending;
 mod fault;
 mod figures;
@@ -41,6 +42,7 @@ use serde_json::{Map, Value};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+pub use client::{Client, Reply, Unanswered, escape};
 pub use fault::Fault;
 pub use figures::{LaneFigures, Snapshot};
 pub use hardware::{Gpu, Hardware};

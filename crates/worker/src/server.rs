@@ -85,20 +85,25 @@ pub(crate) struct Remote {
     transport: Transport,
     /// Scheme and authority, without a slash at the end.
     base: String,
-    /// `?vhost=..`, or nothing.
-    query: String,
+    /// `vhost=..`, or nothing.
+    vhost: String,
     token: Token,
 }
 
 impl Remote {
     /// A server at the plan's address.
     pub(crate) fn new(plan: &Plan, transport: Transport) -> Self {
-        let base = plan.server.to_string().trim_end_matches('/').to_owned();
-        let query = match plan.vhost.as_str() {
+        Self::at(&plan.server, &plan.vhost, plan.token.clone(), transport)
+    }
+
+    /// A server at an address.
+    pub(crate) fn at(server: &Uri, vhost: &str, token: Token, transport: Transport) -> Self {
+        let base = server.to_string().trim_end_matches('/').to_owned();
+        let vhost = match vhost {
             "/" => String::new(),
-            vhost => format!("?vhost={}", escaped(vhost)),
+            vhost => format!("vhost={}", escaped(vhost)),
         };
-        Self { transport, base, query, token: plan.token.clone() }
+        Self { transport, base, vhost, token }
     }
 
     async fn post<T: DeserializeOwned>(
@@ -113,14 +118,21 @@ impl Remote {
             .and_then(|answer| read(&answer))
     }
 
-    async fn ask(
+    /// Sends one call; `path` may have a query of its own.
+    pub(crate) async fn ask(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
         patience: Duration,
     ) -> Result<Answer, Trouble> {
-        let uri: Result<Uri, _> = format!("{}/work/v1/{path}{}", self.base, self.query).parse();
+        let mark = match (self.vhost.as_str(), path.contains('?')) {
+            ("", _) => "",
+            (_, true) => "&",
+            (_, false) => "?",
+        };
+        let uri = format!("{}/work/v1/{path}{mark}{}", self.base, self.vhost);
+        let uri: Result<Uri, _> = uri.parse();
         let uri = uri.map_err(|error| away(format!("{path}: {error}")))?;
         let mut request = Request::builder().method(method).uri(uri);
         request = request.header(header::CONTENT_TYPE, "application/json");
@@ -217,7 +229,7 @@ fn trouble(answer: &Answer) -> Trouble {
 }
 
 /// Text as one segment of a path, or one value of a query.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut path = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -7,6 +7,7 @@
 mod route;
 mod trust;
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -68,7 +69,15 @@ impl Transport {
     /// # Errors
     /// The certificates cannot be read.
     pub(crate) fn new(plan: &Plan, way: Way) -> Result<Self, Fault> {
-        let trust = trust::config(plan.ca_file.as_deref())?;
+        Self::trusting(plan.ca_file.as_deref(), way)
+    }
+
+    /// A pool that trusts an authority, or those of the system.
+    ///
+    /// # Errors
+    /// The certificates cannot be read.
+    pub(crate) fn trusting(ca_file: Option<&Path>, way: Way) -> Result<Self, Fault> {
+        let trust = trust::config(ca_file)?;
         let https = HttpsConnectorBuilder::new().with_tls_config(trust).https_or_http();
         let connector = https.enable_http1().wrap_connector(Route::new(way));
         let mut builder = Client::builder(TokioExecutor::new());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use crate::client::Address;
-use crate::demo::{self, CrashOptions, Options};
+use crate::demo::{self, BatchOptions, CrashOptions, Options};
 use crate::output;
 
 /// The end of the help.
@@ -16,7 +16,14 @@ pub(crate) const EXAMPLE: &str = "\
 Example:
   potager demo                 20,000 tasks through the kill of a worker and of the server
   potager demo --kills 100     the ledger under 100 kills of the server
+  potager demo batch           10,000 prompts over four workers without a port
 Exits with 1 when anything acknowledged was lost.";
+
+const BATCH_EXAMPLE: &str = "\
+Example:
+  potager demo batch
+  potager demo batch --prompts 50000 --json
+Exits with 1 when a prompt has no result, or a wrong one.";
 
 /// Show on this machine that nothing acknowledged is lost: kills a worker and the server
 #[derive(Debug, clap::Args)]
@@ -49,6 +56,20 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Role {
+    /// Thousands of prompts over four workers without a port: kills two, and the server
+    #[command(after_help = BATCH_EXAMPLE)]
+    Batch {
+        /// How many prompts
+        #[arg(long, default_value_t = 10_000,
+              value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
+        prompts: u64,
+        /// Leave the temporary folder in place
+        #[arg(long)]
+        keep: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// One worker process of the demonstration
     #[command(hide = true, after_help = "Example:\n  started by `potager demo`")]
     Worker {
@@ -69,14 +90,21 @@ enum Role {
 /// # Errors
 /// When a process cannot be started or the demonstration gets stuck.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(Role::Worker { url, books, name }) = &args.role {
-        demo::run_worker(url, books, name)?;
-        return Ok(ExitCode::SUCCESS);
+    match &args.role {
+        Some(Role::Worker { url, books, name }) => {
+            demo::run_worker(url, books, name)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Role::Batch { prompts, keep, json }) => {
+            let tally = demo::run_batch(&BatchOptions { prompts: *prompts, is_kept: *keep })?;
+            return tell(*json, &tally, &tally.text(), tally.is_kept());
+        }
+        None => {}
     }
     let duration = args.seconds.map(|seconds| Duration::from_secs(seconds.into()));
     if let Some(kills) = args.kills {
         let account = demo::run_crash(&CrashOptions { kills, duration, is_kept: args.keep })?;
-        return tell(args, &account, &account.text(), account.is_kept());
+        return tell(args.json, &account, &account.text(), account.is_kept());
     }
     let ledger = demo::run(&Options {
         tasks: args.tasks,
@@ -85,16 +113,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         may_use_celery: !args.no_celery,
         python: args.python.clone(),
     })?;
-    tell(args, &ledger, &ledger.text(), ledger.is_kept())
+    tell(args.json, &ledger, &ledger.text(), ledger.is_kept())
 }
 
 fn tell(
-    args: &Args,
+    is_json: bool,
     data: &impl serde::Serialize,
     text: &str,
     is_kept: bool,
 ) -> anyhow::Result<ExitCode> {
-    if args.json {
+    if is_json {
         output::json(&serde_json::to_value(data)?)?;
     } else {
         let verdict = if is_kept { "nothing was lost" } else { "THE PROMISE WAS BROKEN" };

@@ -4,6 +4,7 @@
 mod amqp;
 pub(crate) mod api;
 pub(crate) mod backup;
+pub(crate) mod batch;
 pub(crate) mod beanstalkd;
 pub(crate) mod bench;
 pub(crate) mod check_config;

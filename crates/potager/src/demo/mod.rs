@@ -4,8 +4,10 @@
 //! real AMQP, a worker and then the server are killed with SIGKILL, and at the end a ledger says
 //! what became of every single task. Lives here: the order of events. Not here: each actor
 //! (`server`, `producer`, `collector`, `worker`, `celery`), adding up (`ledger`), the longer
-//! proof under many kills (`crash`). Called by `commands::demo`.
+//! proof under many kills (`crash`), prompts
+//! over workers without ports (`batch`). Called by `commands::demo`.
 
+mod batch;
 mod books;
 mod builtin;
 mod celery;
@@ -22,6 +24,7 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use batch::{BatchOptions, run as run_batch};
 pub(crate) use crash::{CrashOptions, run as run_crash};
 pub(crate) use ledger::Ledger;
 pub(crate) use worker::run as run_worker;

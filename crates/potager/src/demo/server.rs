@@ -50,6 +50,11 @@ impl Server {
         format!("amqp://guest:guest@{}", self.amqp)
     }
 
+    /// The HTTP door.
+    pub(super) fn http_url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
     /// SIGKILL, and waits until the process is gone.
     pub(super) fn kill(&mut self) {
         self.watch_memory();
