@@ -35,6 +35,7 @@ pub fn run(data: &[u8]) {
 
 fn options() -> Options {
     Options {
+        flush_wait_max: std::time::Duration::ZERO,
         dir: PathBuf::from(DIR),
         durability: Durability::Fsync,
         segment_bytes: 64 * 1024,
