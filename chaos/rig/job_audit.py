@@ -39,10 +39,11 @@ class History:
     is_doubtful: bool = False
     deleted_at: int = 0
     came_back: bool = False
-    last: tuple[int, str] = (0, "")
+    # When, what, and who.
+    last: tuple[int, str, str] = (0, "", "")
 
-    def enter(self, at: int, letter: str, more: int) -> None:
-        """The next event."""
+    def enter(self, at: int, letter: str, more: int, who: str) -> None:
+        """The next event, as this client wrote it down."""
         self.letters[letter] += 1
         if letter == "C":
             self.came_back |= self.ident not in (0, more)
@@ -51,9 +52,9 @@ class History:
             self._reserved(more)
         elif letter in "Sl":
             self._may_be(_waits(more >> 32), more & 0xFFFF_FFFF)
-        elif letter in "LBU" and self.last[1] != letter.lower():
+        elif letter in "LBU" and self.last[1:] != (letter.lower(), who):
             # Somebody else had it in hand before this answer was written down.
-            pass
+            return
         elif letter == "L":
             self.states, self.priorities = _waits(more >> 32), {more & 0xFFFF_FFFF}
         elif letter == "b":
@@ -68,7 +69,7 @@ class History:
             self.is_doubtful = True
         elif letter == "A":
             self.deleted_at = at
-        self.last = at, letter
+        self.last = at, letter, who
 
     def _may_be(self, states: set[str], priority: int) -> None:
         self.states |= states
@@ -98,10 +99,10 @@ def read(folder: Path) -> dict[str, History]:
         with open(path) as lines:
             for line in lines:
                 letter, at, what, more = line.split()
-                events.append((int(at), letter, what, int(more)))
+                events.append((int(at), letter, what, int(more), path.stem))
     found: dict[str, History] = {}
-    for at, letter, what, more in sorted(events):
-        found.setdefault(what, History()).enter(at, letter, more)
+    for at, letter, what, more, who in sorted(events):
+        found.setdefault(what, History()).enter(at, letter, more, who)
     return found
 
 
