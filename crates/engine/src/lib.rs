@@ -219,7 +219,7 @@ impl Engine {
             now_if_waiting,
             self.leases.next(),
             self.done.due(),
-            self.next_result_expiry(),
+            Some(self.state.results_until).filter(|until| *until != fifo::NEVER),
         ];
         times.into_iter().flatten().min().map(Millis)
     }
@@ -236,6 +236,7 @@ impl Engine {
     /// have been delivered before; condemned messages are taken up again; timers are set.
     pub fn recovered(&mut self, at: Stamp) {
         self.state.woken.clear();
+        self.state.news.clear();
         let mut ids: Vec<QueueId> = self.state.queues.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {

@@ -52,6 +52,10 @@ pub(crate) struct State {
     pub done: Done,
     /// Queues to look after at the end of the turn, each once. Volatile.
     pub woken: Vec<QueueId>,
+    /// Virtual hosts with results that changed in this turn, each once. Volatile.
+    pub news: Vec<VhostId>,
+    /// No result is to be forgotten before, ms since 1970. Volatile.
+    pub results_until: u64,
 }
 
 /// What queues and deliveries hold on to; follows from the rest.
@@ -141,6 +145,8 @@ impl State {
             holdings: Holdings::default(),
             done: Done::default(),
             woken: Vec::new(),
+            news: Vec::new(),
+            results_until: NEVER,
         };
         state.put_vhost(VhostId(0), Bytes::from_static(b"/"));
         state

@@ -67,8 +67,6 @@ pub(crate) struct Results {
     pub last: Lsn,
     /// Volatile.
     pub waiters: VecDeque<Waiter>,
-    /// Something changed since waiters were last looked after. Volatile.
-    pub has_news: bool,
 }
 
 impl Results {
@@ -111,7 +109,6 @@ impl Results {
 
     fn note(&mut self, revision: Lsn) {
         self.last = self.last.max(revision);
-        self.has_news = true;
     }
 
     /// Remembers that a key ended.
@@ -132,7 +129,6 @@ impl Results {
     /// As it was (from a snapshot).
     pub(crate) fn set_ends(&mut self, last: Lsn, gap: Lsn) {
         (self.last, self.gap) = (last, gap);
-        self.has_news = false;
     }
 
     /// When the next one is to be forgotten, ms since 1970.

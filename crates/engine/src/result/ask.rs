@@ -281,10 +281,9 @@ impl Engine {
 
     /// Serves who waits for changes, where there were some.
     pub(crate) fn tell_changes<L: Log>(&mut self, turn: &mut Turn<'_, L>) {
-        for index in 0..self.state.vhosts.len() {
-            let id = VhostId(u16::try_from(index).unwrap_or(u16::MAX));
+        while let Some(id) = self.state.news.pop() {
             let Some(vhost) = self.state.vhost_mut(id) else { continue };
-            if !std::mem::take(&mut vhost.results.has_news) || vhost.results.waiters.is_empty() {
+            if vhost.results.waiters.is_empty() {
                 continue;
             }
             let mut waiters = std::mem::take(&mut vhost.results.waiters);
@@ -324,24 +323,19 @@ impl Engine {
 
     /// Forgets the results whose time is over.
     pub(crate) fn expire_results<L: Log>(&mut self, turn: &mut Turn<'_, L>) {
-        let due: Vec<VhostId> = (0..self.state.vhosts.len())
-            .filter_map(|index| u16::try_from(index).ok().map(VhostId))
-            .filter(|id| {
-                let next = self.state.vhost(*id).and_then(|vhost| vhost.results.next_expiry());
-                next.is_some_and(|time| time <= turn.now())
-            })
-            .collect();
-        for id in due {
+        if self.state.results_until > turn.now() {
+            return;
+        }
+        for index in 0..self.state.vhosts.len() {
+            let id = VhostId(u16::try_from(index).unwrap_or(u16::MAX));
             while let Some(key) = self.state.vhost(id).and_then(|it| it.results.expired(turn.now()))
             {
                 self.forget_result(turn, id, key);
             }
         }
-    }
-
-    /// When the next result is to be forgotten.
-    pub(crate) fn next_result_expiry(&self) -> Option<u64> {
-        self.state.vhosts.iter().flatten().filter_map(|vhost| vhost.results.next_expiry()).min()
+        let vhosts = self.state.vhosts.iter().flatten();
+        let next = vhosts.filter_map(|vhost| vhost.results.next_expiry()).min();
+        self.state.results_until = next.unwrap_or(NEVER);
     }
 }
 
@@ -372,6 +366,7 @@ impl crate::perform::State {
     pub(crate) fn keep_result(&mut self, vhost: VhostId, key: Bytes, kept: Kept) {
         let Some(results) = self.vhost_mut(vhost).map(|vhost| &mut vhost.results) else { return };
         let before = results.put(key, kept);
+        self.note_result(vhost, kept.expires);
         self.holdings.grains.add(kept.lsn, u64::from(kept.bytes));
         if let Some(before) = before {
             self.holdings.grains.remove(before.lsn, u64::from(before.bytes));
@@ -382,8 +377,17 @@ impl crate::perform::State {
     pub(crate) fn drop_result(&mut self, vhost: VhostId, key: &[u8], revision: Lsn) {
         let results = self.vhost_mut(vhost).map(|vhost| &mut vhost.results);
         if let Some(kept) = results.and_then(|results| results.remove(key, revision)) {
+            self.note_result(vhost, NEVER);
             self.holdings.grains.remove(kept.lsn, u64::from(kept.bytes));
         }
+    }
+
+    /// Results of a virtual host changed.
+    fn note_result(&mut self, vhost: VhostId, expires: u64) {
+        if !self.news.contains(&vhost) {
+            self.news.push(vhost);
+        }
+        self.results_until = self.results_until.min(expires);
     }
 
     /// A virtual host is gone with all its results.
