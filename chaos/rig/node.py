@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "conformance"))
 
-from harness.server import Potager, ServerFault  # noqa: E402
+from harness.server import SMALL_RESERVE, Potager, ServerFault  # noqa: E402
 
 __all__ = ["Node", "ServerFault", "quiet_port"]
 
@@ -76,7 +76,8 @@ class Node(Potager):
                  "--beanstalk", f"127.0.0.1:{self.tube_port}",
                  "--ready-file", str(self.ready_file), *self.extra, *more],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, **self.environment}, preexec_fn=die_with_parent,
+                env={**os.environ, **SMALL_RESERVE, **self.environment},
+                preexec_fn=die_with_parent,
             )
 
     def await_ready(self, limit_s: float = 20.0) -> float:

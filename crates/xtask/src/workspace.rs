@@ -42,9 +42,14 @@ impl Workspace {
         Metadata::read(self)
     }
 
-    /// Where `cargo build --release` puts the server, also under a `CARGO_TARGET_DIR`.
+    /// Where cargo builds, also under a `CARGO_TARGET_DIR`.
+    pub(crate) fn target(&self) -> Result<PathBuf> {
+        Ok(PathBuf::from(self.metadata()?.target_directory))
+    }
+
+    /// Where `cargo build --release` puts the server.
     pub(crate) fn release_binary(&self) -> Result<PathBuf> {
-        Ok(PathBuf::from(self.metadata()?.target_directory).join("release").join("potager"))
+        Ok(self.target()?.join("release").join("potager"))
     }
 }
 
