@@ -118,6 +118,8 @@ SUITES = (
           "pika and greenstalk on the queues of the work API, both ways"),
     _work("faults", 300, ("test_faults.py",),
           "clients that go away, restarts and kill -9 between the calls of a worker"),
+    _work("scenario", 420, ("test_scenario.py",),
+          "pika and pandas: 28,000 prompts through kills, upserted into a table by key"),
     _work("hostile", 300, ("test_hostile_http.py",),
           "raw sockets: the hostile inputs of an HTTP door"),
     _beanstalk("ledger", 120, ("test_ledger.py",), "inserted and deleted jobs through kill -9"),

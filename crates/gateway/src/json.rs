@@ -144,11 +144,11 @@ impl<'a> Item<'a> {
     }
 }
 
-/// A list of at most [`ITEMS_MAX`] items that are read later.
+/// A list of at most `MAX` items that are read later.
 #[derive(Debug, Default)]
-pub(crate) struct Items<'a>(Vec<Item<'a>>);
+pub(crate) struct Items<'a, const MAX: usize = ITEMS_MAX>(Vec<Item<'a>>);
 
-impl<'a> Items<'a> {
+impl<'a, const MAX: usize> Items<'a, MAX> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = Item<'a>> + '_ {
         self.0.iter().copied()
     }
@@ -158,22 +158,22 @@ impl<'a> Items<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Items<'a, MAX> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Take;
+        struct Take<const MAX: usize>;
 
-        impl<'de> Visitor<'de> for Take {
+        impl<'de, const MAX: usize> Visitor<'de> for Take<MAX> {
             type Value = Vec<Item<'de>>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a list of at most {ITEMS_MAX} items")
+                write!(f, "a list of at most {MAX} items")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut found = Vec::new();
                 while let Some(item) = list.next_element::<&RawValue>()? {
-                    if found.len() == ITEMS_MAX {
-                        return Err(serde::de::Error::invalid_length(ITEMS_MAX + 1, &self));
+                    if found.len() == MAX {
+                        return Err(serde::de::Error::invalid_length(MAX + 1, &self));
                     }
                     found.push(Item(item.get()));
                 }
@@ -181,7 +181,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
             }
         }
 
-        from.deserialize_seq(Take).map(Items)
+        from.deserialize_seq(Take::<MAX>).map(Items)
     }
 }
 
@@ -224,6 +224,9 @@ mod tests {
         assert_eq!(read::<Items<'_>>(list(ITEMS_MAX).as_bytes()).unwrap().len(), ITEMS_MAX);
         let failure = read::<Items<'_>>(list(ITEMS_MAX + 1).as_bytes()).unwrap_err();
         assert_eq!(failure.code, Code::BadRequest);
+        assert_eq!(read::<Items<'_, 2>>(b"[1,1]").unwrap().len(), 2);
+        let failure = read::<Items<'_, 2>>(b"[1,1,1]").unwrap_err();
+        assert!(failure.message.contains("at most 2 items"), "{}", failure.message);
     }
 
     #[test]

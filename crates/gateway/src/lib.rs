@@ -32,6 +32,8 @@ pub use route::{Incoming, is_ours};
 
 /// Most items in one call.
 pub const ITEMS_MAX: usize = 10_000;
+/// Most messages in one call of a home-made publishing agent: those send all they have at once.
+pub const MESSAGES_MAX: usize = 100_000;
 /// Deepest nesting of JSON.
 pub const DEPTH_MAX: usize = 64;
 /// A call asks for nothing more when its answer has so many bytes.

@@ -173,6 +173,16 @@ fn a_message_without_a_queue_is_a_failure_that_says_what_to_do() {
 }
 
 #[test]
+fn a_publisher_that_is_held_back_is_told_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let more_than_there_is = (1_u64 << 50).to_string();
+    let set = format!("alarm.disk_free_bytes_min={more_than_there_is}");
+    let server = Server::start(dir.path(), &["--set", &set]);
+    let failed = bad(&server.amqp(&["publish", "--declare", "--queue", "tasks", "one"]));
+    assert!(failed.contains("low on disk"), "{failed}");
+}
+
+#[test]
 fn queues_are_emptied_and_removed_only_when_it_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);

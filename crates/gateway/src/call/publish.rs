@@ -10,7 +10,7 @@ use crate::answer::{Answer, Object};
 use crate::item::Fields;
 use crate::json::{self, Item, Items};
 use crate::route::Request;
-use crate::{Code, Failure, fields, value};
+use crate::{Code, Failure, MESSAGES_MAX, fields, value};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -78,7 +78,7 @@ struct Messages<'a> {
     #[serde(default, rename = "durable")]
     _durable: serde::de::IgnoredAny,
     #[serde(borrow)]
-    message_list: Items<'a>,
+    message_list: Items<'a, MESSAGES_MAX>,
     queue: Option<String>,
 }
 

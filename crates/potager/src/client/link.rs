@@ -71,6 +71,8 @@ pub(crate) struct Link {
     timeout: Option<Duration>,
     /// `product` and `version` as the server announced them.
     server: String,
+    /// Why the server holds publishers back, while it does.
+    held_back: Option<String>,
 }
 
 impl Link {
@@ -91,6 +93,7 @@ impl Link {
             frame_bytes_max: FRAME_BYTES_MAX,
             timeout: None,
             server: String::new(),
+            held_back: None,
         };
         link.log_in(address)?;
         Ok(link)
@@ -157,6 +160,11 @@ impl Link {
     /// Product and version of the server.
     pub(crate) fn server(&self) -> &str {
         &self.server
+    }
+
+    /// Why the server holds publishers back, in its words; `None` while it does not.
+    pub(crate) fn held_back(&self) -> Option<&str> {
+        self.held_back.as_deref()
     }
 
     /// Gives the socket away, blocking and without time limits. Nothing may be under way.
@@ -238,10 +246,15 @@ impl Link {
             self.flush().ok();
             return Err(Fault::ConnectionClosed { code, text });
         }
-        let is_told = |method| {
-            matches!(method, Method::ConnectionBlocked { .. } | Method::ConnectionUnblocked {})
-        };
-        Ok(is_told(method))
+        if let Method::ConnectionBlocked { reason } = method {
+            self.held_back = Some(text_of(reason));
+            return Ok(true);
+        }
+        let is_over = matches!(method, Method::ConnectionUnblocked {});
+        if is_over {
+            self.held_back = None;
+        }
+        Ok(is_over)
     }
 
     /// Reads once; false when the deadline passed.
@@ -374,6 +387,7 @@ fn client_properties() -> Vec<u8> {
     let capabilities = table_of(&[
         ("authentication_failure_close", Value::Bool(true)),
         ("basic.nack", Value::Bool(true)),
+        ("connection.blocked", Value::Bool(true)),
         ("consumer_cancel_notify", Value::Bool(true)),
         ("publisher_confirms", Value::Bool(true)),
     ]);

@@ -129,6 +129,11 @@ impl Client {
         self.link.server()
     }
 
+    /// Why the server holds publishers back, as far as it has said; `None` while it does not.
+    pub(crate) fn held_back(&self) -> Option<&str> {
+        self.link.held_back()
+    }
+
     /// Declares a queue; returns its name and how many messages it holds.
     pub(crate) fn declare_queue(&mut self, spec: &QueueSpec<'_>) -> Result<(String, u32), Fault> {
         self.say(&Method::QueueDeclare {

@@ -100,8 +100,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut counts = Counts::default();
     publisher.publish_all(&mut counts)?;
     publisher.progress.finish_and_clear();
+    let held_back = held_back(&publisher.client);
     publisher.client.close();
-    report(args, &counts)
+    report(args, &counts, &held_back)
 }
 
 /// A bar when the number is known, a count otherwise; only on a terminal.
@@ -190,9 +191,10 @@ impl Publisher<'_> {
         match self.client.next_event(PATIENCE)? {
             None => bail!(
                 "no confirm within {PATIENCE:?}; {} of {} messages are confirmed, the others may \
-                 or may not be there",
+                 or may not be there{}",
                 counts.confirmed,
-                counts.published
+                counts.published,
+                held_back(&self.client)
             ),
             Some(Event::Confirm { is_ack, .. }) => {
                 counts.confirmed += u64::from(is_ack);
@@ -209,7 +211,14 @@ impl Publisher<'_> {
     }
 }
 
-fn report(args: &Args, counts: &Counts) -> anyhow::Result<ExitCode> {
+/// What the server says about publishers in general, to be put behind a sentence.
+fn held_back(client: &Client) -> String {
+    client.held_back().map_or_else(String::new, |reason| {
+        format!("; the server holds publishers back: {reason} (see its log and alarms)")
+    })
+}
+
+fn report(args: &Args, counts: &Counts, held_back: &str) -> anyhow::Result<ExitCode> {
     if args.json {
         output::json(&json!({
             "published": counts.published,
@@ -230,7 +239,8 @@ fn report(args: &Args, counts: &Counts) -> anyhow::Result<ExitCode> {
         bail!("{lost} of them found no queue and are gone ({reason}); {next}");
     }
     if counts.refused > 0 {
-        bail!("{} were refused: the queue is full", counts.refused);
+        let why = if held_back.is_empty() { ": the queue is full" } else { held_back };
+        bail!("{} were refused{why}", counts.refused);
     }
     Ok(ExitCode::SUCCESS)
 }
